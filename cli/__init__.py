@@ -1,0 +1,1 @@
+"""How a person or a CI job talks to the auditor."""

@@ -1,0 +1,107 @@
+"""Audit neural-network checkpoints without running them.
+
+    import jaynes_audit
+
+    audit = jaynes_audit.audit("path/to/checkpoint")
+    for layer in audit:
+        print(layer.name, layer.role, layer.fit)
+    audit.to_dict()  # what `jaynes audit -o json` says of it, see docs/report.md
+
+Importing this package imports nothing else; the first use of a name does.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from jaynes_audit.analyzers.audit import Audit, Coverage, LeftOut
+    from jaynes_audit.analyzers.distributions.lognormal import GAUSSIAN, LognormalFit, Ruler
+    from jaynes_audit.analyzers.distributions.moments import LogMomentErrors, LogMoments, NotFitted
+    from jaynes_audit.analyzers.errors import CouldNotRead, JaynesError, NothingToAudit, RefusedFile, UsageError
+    from jaynes_audit.analyzers.layer_audit import LayerAudit, Scales, WeightCounts
+    from jaynes_audit.analyzers.role_audit import RoleAudit, Spread
+    from jaynes_audit.analyzers.roles import Role
+
+__all__ = [
+    "GAUSSIAN",
+    "Audit",
+    "CouldNotRead",
+    "Coverage",
+    "JaynesError",
+    "LayerAudit",
+    "LeftOut",
+    "LogMomentErrors",
+    "LogMoments",
+    "LognormalFit",
+    "NotFitted",
+    "NothingToAudit",
+    "RefusedFile",
+    "Role",
+    "RoleAudit",
+    "Ruler",
+    "Scales",
+    "Spread",
+    "UsageError",
+    "WeightCounts",
+    "audit",
+]
+
+_HOMES = {
+    "audit": ("Audit", "Coverage", "LeftOut"),
+    "distributions.lognormal": ("GAUSSIAN", "LognormalFit", "Ruler"),
+    "distributions.moments": ("LogMomentErrors", "LogMoments", "NotFitted"),
+    "errors": ("CouldNotRead", "JaynesError", "NothingToAudit", "RefusedFile", "UsageError"),
+    "layer_audit": ("LayerAudit", "Scales", "WeightCounts"),
+    "role_audit": ("RoleAudit", "Spread"),
+    "roles": ("Role",),
+}
+
+
+def audit(
+    path: str | PathLike[str],
+    *,
+    layers: Sequence[str] = ("*",),
+    exclude: Sequence[str] = (),
+    min_fan_in: int = 64,
+    min_weights: int = 10_000,
+    jobs: int | None = None,
+    io: Literal["mmap", "pread"] = "mmap",
+    on_bytes: Callable[[int], None] | None = None,
+) -> "Audit":
+    """Read every weight of the checkpoint at `path` once and say what is in it.
+
+    `path` is a weight file, or a folder with weights as transformers, diffusers or PEFT write them. `layers` and
+    `exclude` are shell patterns of layer names. A hidden layer counts as highly connected from `min_fan_in` connections
+    and `min_weights` weights on. `jobs` threads share the work, one per core by default; the result does not depend on
+    it. With `io="mmap"` files are mapped; `"pread"` is slower and survives a file that is cut short meanwhile.
+    `on_bytes` is told now and then how many more bytes were read.
+
+    The result iterates over its layers. Weights that could not be read are in its `left_out` and `defects`.
+
+    Raises:
+        CouldNotRead: when there is nothing at `path`, or it may not be read.
+        NothingToAudit: when a folder holds no weights.
+        UsageError: when an argument has no meaning.
+    """
+    from jaynes_audit.analyzers.audit import Selection, audit_checkpoint  # noqa: PLC0415 - see the module's docstring
+    from jaynes_audit.analyzers.checkpoints import Io, open_checkpoint  # noqa: PLC0415
+    from jaynes_audit.analyzers.layer_audit import Criterion  # noqa: PLC0415
+
+    return audit_checkpoint(
+        open_checkpoint(fspath(path)),
+        selection=Selection(layers=tuple(layers), exclude=tuple(exclude)),
+        criterion=Criterion(min_fan_in=min_fan_in, min_weights=min_weights),
+        jobs=jobs,
+        io=Io(io),
+        on_bytes=on_bytes or (lambda _: None),
+    )
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"jaynes_audit.analyzers.{module}"), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

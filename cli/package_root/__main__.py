@@ -1,0 +1,5 @@
+"""`python -m jaynes_audit` is `jaynes`."""
+
+from jaynes_audit.cli.app import main
+
+main()
