@@ -1,0 +1,74 @@
+"""What the user typed, as the checkpoints it means."""
+
+import glob
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+from jaynes_audit.analyzers.checkpoints.families import SUFFIX, family_of, is_index, is_shard, look_into
+from jaynes_audit.analyzers.checkpoints.local import OTHER_WEIGHTS
+from jaynes_audit.analyzers.checkpoints.quoted import quoted, quoted_path
+from jaynes_audit.analyzers.checkpoints.reading import is_absent
+from jaynes_audit.analyzers.errors import CouldNotRead, NothingToAudit, UsageError
+
+_HUB_ID = re.compile(r"hf://\S+|[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
+
+
+def expand(targets: Iterable[str]) -> list[str]:
+    """The locations of the checkpoints that the targets mean, each once: in the targets' order, a pattern's sorted.
+
+    A target is a file, a folder or a pattern (`runs/*/`, `export/*.safetensors`, `**` for any depth); a path that
+    exists is never taken for a pattern. Of what a pattern matches, folders and files of weights count. Shards and
+    their index, by whichever name, become the one checkpoint they belong to.
+
+    Raises:
+        UsageError: when a target is empty, which would otherwise mean the current folder.
+        CouldNotRead: when a path does not exist, or the machine does not let it be read.
+        NothingToAudit: when a pattern matches no folder and no file of weights.
+    """
+    paths = [path for target in targets for path in _matches(target)]
+    return list(dict.fromkeys(str(_whole(path)) for path in paths))
+
+
+def _matches(target: str) -> list[Path]:
+    if not target:
+        raise UsageError("a target is empty, as when a variable was not set; name a file or a folder")
+    path = Path(target)
+    if not is_absent(path) or path.is_symlink():  # a link to nothing: opening it tells more
+        return [path]
+    if not glob.has_magic(target):
+        raise CouldNotRead(_missing(target))
+    matches = sorted(Path(match) for match in glob.glob(target, recursive=True))  # noqa: PTH207  # "/a/*" is absolute
+    weights = [match for match in matches if match.is_dir() or _is_weights(match.name)]
+    if weights:
+        return weights
+    if matches:
+        raise NothingToAudit(
+            f"the pattern {quoted_path(target)} matches {len(matches):,} files, and none is a file of weights"
+        )
+    raise NothingToAudit(f"the pattern {quoted_path(target)} matches nothing; quote it, and look at where it starts")
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith(SUFFIX) or is_index(name) or Path(name).suffix in OTHER_WEIGHTS
+
+
+def _whole(path: Path) -> Path:
+    return family_of(path).location if is_shard(path.name) or is_index(path.name) else path
+
+
+def _missing(target: str) -> str:
+    """The sentence for a path that does not exist, with the likeliest one that does."""
+    path = Path(target)
+    if path.parent.is_dir():
+        folder = look_into(path.parent)
+        close = get_close_matches(path.name, [*folder.files, *folder.subfolders], n=1)
+        if close:
+            return f"{quoted_path(target)} does not exist; did you mean {quoted(str(path.with_name(close[0])))}?"
+    elif _HUB_ID.fullmatch(target):
+        return (
+            f"{quoted_path(target)} does not exist here, and this version does not read from the Hub yet; "
+            f"fetch it with `hf download`, and name the folder"
+        )
+    return f"{quoted_path(target)} does not exist; correct the path"
