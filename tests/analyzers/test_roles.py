@@ -1,0 +1,444 @@
+"""What a name, a shape and a config.json say about a tensor, against the torch modules that own such tensors."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from jaynes_audit.analyzers.roles import ENDS, HIDDEN_LAYERS, KEPT, Layout, Part, Role, Stripes, layout_of
+from jaynes_audit.analyzers.roles.names import LONGEST_END, ROLES
+from jaynes_audit.analyzers.roles.splits import SPLITS
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A real network of two blocks: its settings, and each saved tensor as the module that owns it describes it."""
+
+    name: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Mapping[str, Any]]
+
+    def layouts(self):
+        """Every tensor's name, the oracle's description, and ours."""
+        for name, told in self.tensors.items():
+            yield name, told, layout_of(name, tuple(told["shape"]), self.config)
+
+
+def read(file: Path) -> Architecture:
+    described = json.loads(file.read_text())
+    return Architecture(name=file.stem, config=described["config"], tensors=described["tensors"])
+
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "architectures"
+ARCHITECTURES = [read(file) for file in sorted(FIXTURES.glob("*.json"))]
+EVERY_ARCHITECTURE = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda one: one.name)
+
+# Matrices that play no role of the list: the rates of a gated delta net, and what RWKV has in the place of a query.
+WITHOUT_ROLE = ("in_proj_a", "in_proj_b", "in_proj_ba", "attention.receptance")
+
+# Several roles share these, but they are one convolution over all of Mamba-2's inputs.
+FUSED_BUT_WHOLE = {Role.SSM_CONV}
+
+# What a stretch of a fused tensor was seen to reach when the network ran -> the roles that say so. Gates were caught
+# at the activation; the up projections, z and the gates of queries are the stretches that reach nothing else.
+REACHED = {
+    "q": {Role.ATTENTION_Q},
+    "k": {Role.ATTENTION_K, Role.CROSS_ATTENTION_K, Role.ATTENTION_K_B},
+    "v": {Role.ATTENTION_V, Role.CROSS_ATTENTION_V, Role.ATTENTION_V_B},
+    "k+v": {Role.ATTENTION_KV_A},
+    "gate": {Role.MLP_GATE, Role.EXPERT_GATE},
+    "up": {Role.MLP_UP},
+    "x": {Role.SSM_X},
+    "b+c+dt+x": {Role.SSM_X},
+    "z": {Role.SSM_Z},
+    "b": {Role.SSM_B},
+    "c": {Role.SSM_C},
+    "dt": {Role.SSM_DT, Role.SSM_DT_A},
+    "": {Role.MLP_UP, Role.EXPERT_UP, Role.ATTENTION_GATE, Role.SSM_Z},
+    "rest": {Role.EXPERT_UP},
+}
+
+
+def indices(stripes: Stripes, size: int) -> np.ndarray:
+    """The members of an axis by the definition in Stripes, one by one."""
+    index = np.arange(size)
+    place = (index - stripes.start) % stripes.period
+    inside = (stripes.start <= index) & (index < stripes.stop)
+    return inside & (stripes.first <= place) & (place < stripes.first + stripes.count)
+
+
+def times_covered(layout: Layout) -> np.ndarray:
+    """How many parts each element of the tensor is in."""
+    covered = np.zeros((layout.rows, layout.columns), dtype=np.uint16)
+    for part in layout.parts:
+        covered[np.ix_(indices(part.rows, layout.rows), indices(part.columns, layout.columns))] += 1
+    return covered
+
+
+def only_part(name: str, shape: tuple[int, ...], **config: object) -> Part:
+    (part,) = layout_of(name, shape, config).parts
+    return part
+
+
+def roles(name: str, shape: tuple[int, ...], **config: object) -> list[Role]:
+    return [part.role for part in layout_of(name, shape, config).parts]
+
+
+# --- against real networks
+
+
+def test_the_fixtures_cover_the_usual_architectures() -> None:
+    assert len(ARCHITECTURES) > 80
+
+
+@EVERY_ARCHITECTURE
+def test_every_matrix_has_a_role(architecture: Architecture) -> None:
+    without = [
+        name
+        for name, told, layout in architecture.layouts()
+        if "fan_in" in told
+        and not name.removesuffix(".weight").endswith(WITHOUT_ROLE)
+        and any(part.role in (KEPT - {Role.ROUTER}) | {Role.OTHER} for part in layout.parts)
+    ]
+    assert without == []
+
+
+@EVERY_ARCHITECTURE
+def test_embeddings_are_embeddings_and_nothing_else_is(architecture: Architecture) -> None:
+    for name, told, layout in architecture.layouts():
+        looked_up = {part.role for part in layout.parts} <= {Role.EMBEDDING, Role.POSITION_EMBEDDING}
+        if "fan_in" in told:
+            assert looked_up == (told["module"] == "Embedding"), name
+
+
+@EVERY_ARCHITECTURE
+def test_norms_are_norms(architecture: Architecture) -> None:
+    for name, told, layout in architecture.layouts():
+        if "Norm" in told["module"]:
+            assert {part.role for part in layout.parts} <= {Role.NORM, Role.BIAS, Role.BUFFER}, name
+
+
+@EVERY_ARCHITECTURE
+def test_fans_and_orientation_are_those_of_the_module(architecture: Architecture) -> None:
+    for name, told, layout in architecture.layouts():
+        if "fan_in" not in told:
+            continue
+        experts = told["shape"][0] if len(told["shape"]) == 3 and "Expert" in told["module"] else 1
+        if len({part.columns for part in layout.parts}) > 1 and layout.parts[0].outputs_first:  # parted by its inputs
+            assert sum(part.fan_in for part in layout.parts) == told["fan_in"], name
+            assert {part.fan_out for part in layout.parts} == {told["fan_out"]}, name
+        else:
+            assert {part.fan_in for part in layout.parts} == {told["fan_in"]}, name
+            assert sum(part.fan_out for part in layout.parts) == told["fan_out"] * experts, name
+        assert {part.outputs_first for part in layout.parts} == {not told.get("transposed", False)}, name
+
+
+@EVERY_ARCHITECTURE
+def test_what_is_no_matrix_is_no_layer(architecture: Architecture) -> None:
+    # An adapter's embedding and a weight-normalised kernel are matrices that no module of their own computes with.
+    exempt = ("lora_embedding_A", "lora_embedding_B", "parametrizations.weight.original1")
+    for name, told, layout in architecture.layouts():
+        if "fan_in" not in told and not name.endswith(exempt):
+            assert not any(part.fan_in and part.role in HIDDEN_LAYERS for part in layout.parts), name
+
+
+@EVERY_ARCHITECTURE
+def test_the_parts_tile_the_tensor(architecture: Architecture) -> None:
+    for name, told, layout in architecture.layouts():
+        assert layout.rows * layout.columns == np.prod(told["shape"], dtype=int), name
+        assert (times_covered(layout) == 1).all(), name
+        assert len({part.suffix for part in layout.parts}) == len(layout.parts), name
+
+
+@EVERY_ARCHITECTURE
+def test_every_part_reaches_what_its_role_says_when_the_network_runs(architecture: Architecture) -> None:
+    for name, told, layout in architecture.layouts():
+        match told.get("reach"):
+            case {"is": reached}:
+                assert {part.role for part in layout.parts} <= REACHED[reached], name
+            case {"axis": axis, "runs": runs} if layout.parts[0].role not in FUSED_BUT_WHOLE:
+                size = layout.rows if axis == "rows" else layout.columns
+                for part in layout.parts:
+                    members = indices(part.rows if axis == "rows" else part.columns, size)
+                    reached = {key for key, spans in runs.items() if any(members[a:b].any() for a, b in spans)}
+                    assert len(reached) == 1, (name, part.suffix, reached)
+                    assert part.role in REACHED[reached.pop()], (name, part.suffix)
+
+
+def test_many_fused_tensors_were_measured() -> None:
+    measured = {
+        architecture.name for architecture in ARCHITECTURES for _, told, _ in architecture.layouts() if "reach" in told
+    }
+    assert measured >= {
+        "gpt2",
+        "gpt_neox",
+        "bloom",
+        "phi3",
+        "falcon_multi_query",
+        "falcon_new_decoder",
+        "falcon_per_head",
+    }
+    assert measured >= {
+        "deepseek_v3",
+        "gpt_oss",
+        "llama4",
+        "mamba",
+        "mamba2",
+        "codegen",
+        "unet2d_condition",
+        "timm_vit",
+    }
+
+
+@EVERY_ARCHITECTURE
+def test_depth_counts_the_blocks_of_every_stack(architecture: Architecture) -> None:
+    depths = defaultdict(set)
+    for _, told, layout in architecture.layouts():
+        for part in layout.parts:
+            if "fan_in" in told and part.role in HIDDEN_LAYERS and part.depth is not None:
+                depths[part.stack].add(part.depth)
+    for stack, seen in depths.items():
+        if max(seen) < 100 and architecture.name not in {"albert", "timm_vgg", "timm_xception"}:
+            blocks = 1 if architecture.name == "convnextv2" else 2
+            assert seen == set(range(blocks)), stack
+
+
+# --- what names say
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "_orig_mod.", "base_model.model.", "model.", "transformer.", "bert."]
+)
+def test_a_wrapper_does_not_matter(prefix: str) -> None:
+    part = only_part(f"{prefix}layers.3.self_attn.q_proj.weight", (64, 32))
+    assert (part.role, part.depth, part.stack) == (Role.ATTENTION_Q, 3, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("layers.1.attention.wq.weight", Role.ATTENTION_Q),
+        ("layers.1.attention.wo.weight", Role.ATTENTION_O),
+        ("layers.1.feed_forward.w1.weight", Role.MLP_GATE),
+        ("layers.1.feed_forward.w2.weight", Role.MLP_DOWN),
+        ("layers.1.feed_forward.w3.weight", Role.MLP_UP),
+        ("layers.1.feed_forward.experts.2.w1.weight", Role.EXPERT_GATE),
+        ("layers.1.feed_forward.gate.weight", Role.ROUTER),
+        ("tok_embeddings.weight", Role.EMBEDDING),
+        ("output.weight", Role.HEAD),
+    ],
+)
+def test_the_names_of_the_first_llama_are_known(name: str, role: Role) -> None:
+    assert roles(name, (64, 32)) == [role]
+
+
+def test_an_adapter_is_known_with_and_without_its_name() -> None:
+    path = "base_model.model.model.layers.0.self_attn.q_proj"
+    assert only_part(f"{path}.lora_A.weight", (4, 32)).role is Role.LORA_A
+    assert only_part(f"{path}.lora_B.default.weight", (32, 4)).role is Role.LORA_B
+    assert only_part("unet.down_blocks.0.attentions.0.to_q.lora.up.weight", (32, 4)).role is Role.LORA_B
+
+
+def test_attention_to_another_sequence_is_told_apart() -> None:
+    assert roles("model.decoder.layers.0.encoder_attn.k_proj.weight", (32, 32)) == [Role.CROSS_ATTENTION_K]
+    assert roles("decoder.block.0.layer.1.EncDecAttention.q.weight", (32, 32)) == [Role.CROSS_ATTENTION_Q]
+    assert roles("mid_block.attentions.0.transformer_blocks.0.attn2.to_v.weight", (32, 24)) == [Role.CROSS_ATTENTION_V]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "role"),
+    [
+        ("bn1.running_mean", (8,), Role.BUFFER),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", (8,), Role.BUFFER),
+        ("h.0.attn.bias", (1, 1, 16, 16), Role.BUFFER),
+        ("layer1.0.downsample.1.weight", (8,), Role.NORM),
+        ("something.new.ln_3.weight", (8,), Role.NORM),
+        ("encoder.layer.0.output.LayerNorm.gamma", (8,), Role.NORM),
+        ("encoder.layer.0.output.LayerNorm.beta", (8,), Role.BIAS),
+        ("something.new.bias", (8,), Role.BIAS),
+        ("something.new.weight", (8, 8), Role.OTHER),
+        ("something.new.weight", (8, 8, 3, 3), Role.CONV),
+        ("logit_scale", (), Role.SCALE),
+    ],
+)
+def test_a_name_outside_the_tables_is_read_as_far_as_it_goes(name: str, shape: tuple[int, ...], role: Role) -> None:
+    assert roles(name, shape) == [role]
+
+
+def test_the_first_integer_of_an_unknown_name_is_its_depth() -> None:
+    part = only_part("net.7.mystery.2.weight", (8, 4))
+    assert (part.role, part.depth, part.fan_in, part.fan_out) == (Role.OTHER, 7, 4, 8)
+
+
+def test_stages_are_ordered_and_so_are_their_blocks() -> None:
+    down_the_network = [
+        "down_blocks.0.resnets.0.conv1.weight",
+        "down_blocks.0.resnets.1.conv1.weight",
+        "down_blocks.0.downsamplers.0.conv.weight",
+        "down_blocks.1.resnets.0.conv1.weight",
+        "mid_block.resnets.0.conv1.weight",
+        "mid_block.resnets.1.conv1.weight",
+        "up_blocks.0.resnets.0.conv1.weight",
+        "up_blocks.0.upsamplers.0.conv.weight",
+        "up_blocks.1.resnets.0.conv1.weight",
+    ]
+    depths = [only_part(name, (8, 8, 3, 3)).depth for name in down_the_network]
+    assert depths == sorted(set(depths))
+
+
+def test_encoder_and_decoder_are_stacks_only_where_there_are_both() -> None:
+    name = "encoder.layer.4.output.dense.weight"
+    assert only_part(name, (32, 80), model_type="bert").stack == ""
+    assert only_part(name, (32, 80), model_type="bart", is_encoder_decoder=True).stack == "encoder"
+
+
+# --- what is not certain stays whole
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "config"),
+    [
+        ("layers.0.attention.query_key_value.weight", (96, 32), {}),
+        ("layers.0.attention.query_key_value.weight", (96, 32), {"num_attention_heads": 4}),
+        ("layers.0.attention.query_key_value.weight", (96, 32), {"model_type": "gpt_neox"}),
+        ("layers.0.attention.query_key_value.weight", (96, 32), {"model_type": "gpt_neox", "num_attention_heads": 5}),
+        ("h.0.self_attention.query_key_value.weight", (96, 32), {"model_type": "falcon", "num_attention_heads": 4}),
+        ("layers.0.self_attn.qkv_proj.weight", (64, 32), {"model_type": "phi3"}),
+        ("layers.0.self_attn.kv_b_proj.weight", (56, 10), {"num_attention_heads": 4}),
+        ("layers.0.self_attn.kv_b_proj.weight", (56, 10), {"num_attention_heads": "4", "v_head_dim": [8]}),
+        ("blocks.0.attn.qkv.weight", (64, 32), {}),
+    ],
+)
+def test_a_fused_projection_of_unknown_layout_stays_whole(
+    name: str, shape: tuple[int, ...], config: dict[str, object]
+) -> None:
+    assert roles(name, shape, **config) == [Role.ATTENTION_QKV]
+
+
+@pytest.mark.parametrize("config", [{}, {"model_type": "new"}, {"model_type": "new", "hidden_size": 7}])
+def test_a_stack_of_experts_whose_axes_are_unknown_stays_whole(config: dict[str, object]) -> None:
+    assert roles("layers.0.mlp.experts.gate_up_proj", (3, 40, 32), **config) == [Role.EXPERT_GATE_UP]
+
+
+def test_a_header_that_claims_a_billion_experts_is_not_taken_apart() -> None:
+    config = {"model_type": "qwen3_moe", "hidden_size": 2}
+    assert len(layout_of("layers.0.mlp.experts.gate_up_proj", (10**9, 0, 2), config).parts) == 1
+    assert len(layout_of("layers.0.mlp.experts.gate_up_proj", (10**9, 4, 2), config).parts) == 1
+
+
+def test_every_expert_of_a_stack_is_a_part_of_its_own() -> None:
+    config = {"model_type": "qwen3_moe", "hidden_size": 32}
+    layout = layout_of("model.layers.5.mlp.experts.gate_up_proj", (2, 40, 32), config)
+    assert [part.suffix for part in layout.parts] == [
+        "experts.0.gate",
+        "experts.0.up",
+        "experts.1.gate",
+        "experts.1.up",
+    ]
+    assert {(part.fan_in, part.fan_out, part.depth) for part in layout.parts} == {(32, 20, 5)}
+
+
+# --- whatever comes
+
+WORDS = st.sampled_from(
+    sorted({word for end in ROLES for word in end.split(".")} | {"0", "1", "17", "experts", "attn2"})
+)
+NAMES = st.lists(WORDS, max_size=7).map(".".join) | st.text(max_size=40)
+LEAVES = st.sampled_from(["", ".weight", ".bias"])
+SHAPES = st.lists(st.integers(0, 24), max_size=5).map(tuple)
+MODEL_TYPES = st.sampled_from(sorted({model_type for _, model_type in SPLITS} | {"gpt_oss", "llama4", "gpt2"}))
+SETTINGS = st.sampled_from(
+    [
+        *("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "num_heads", "n_groups"),
+        *("multi_query", "new_decoder_architecture", "is_encoder_decoder", "_class_name", "architecture"),
+        *("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "state_size", "time_step_rank"),
+        *("text_config", "vision_config", "encoder", "decoder"),
+    ]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(0, 8) | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+CONFIGS = st.builds(
+    lambda settings, model_type: settings | model_type,
+    st.dictionaries(SETTINGS, JSON, max_size=6),
+    st.just({}) | MODEL_TYPES.map(lambda name: {"model_type": name}) | JSON.map(lambda any_: {"model_type": any_}),
+)
+
+
+@given(NAMES, LEAVES, SHAPES, CONFIGS)
+@example("", "", (), {})
+@example("experts.gate_up_proj", "", (2, 4, 4), {"model_type": "gpt_oss", "hidden_size": 4})
+@example("layers.99999999999999999999999.q_proj", ".weight", (2, 2), {})
+@example("layers.#.#", ".weight", (2, 2), {})
+@example("layers.\N{SUPERSCRIPT TWO}.q_proj", ".weight", (2, 2), {})
+def test_any_tensor_gets_a_layout_whose_parts_tile_it(
+    name: str, leaf: str, shape: tuple[int, ...], config: dict[str, object]
+) -> None:
+    layout = layout_of(name + leaf, shape, config)
+    assert layout.rows * layout.columns == np.prod(shape, dtype=int)
+    if layout.rows * layout.columns < 10**5:
+        assert (times_covered(layout) == 1).all()
+    for part in layout.parts:
+        assert (len(part.rows), len(part.columns)) == (
+            indices(part.rows, layout.rows).sum(),
+            indices(part.columns, layout.columns).sum(),
+        )
+        assert part.fan_in >= 0
+        assert part.fan_out >= 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a" * 10**6,
+        "." * 10**6,
+        "1." * 10**6,
+        "norm" * 10**5 + ".weight",
+        "layers." * 10**5 + "0.weight",
+        "block1." * 10**5,
+        "9" * 10**6,
+        "mlp.experts." * 10**5 + "q_proj.lora_A.default.weight",
+    ],
+    ids=lambda name: name[:12],
+)
+def test_a_hostile_name_is_read_like_any_other(name: str) -> None:
+    assert len(layout_of(name, (4, 4), {}).parts) == 1
+
+
+def test_the_names_of_a_large_mixture_of_experts_are_all_read() -> None:
+    names = [
+        f"model.layers.{layer}.mlp.experts.{expert}.{matrix}_proj.weight"
+        for layer in range(61)
+        for expert in range(256)
+        for matrix in ("gate", "up", "down")
+    ]
+    read = [only_part(name, (2048, 7168), model_type="deepseek_v3") for name in names]
+    assert {part.role for part in read} == {Role.EXPERT_GATE, Role.EXPERT_UP, Role.EXPERT_DOWN}
+    assert {part.depth for part in read} == set(range(61))
+
+
+# --- the tables
+
+
+def test_every_role_is_audited_in_exactly_one_way() -> None:
+    assert set(Role) == ENDS | KEPT | HIDDEN_LAYERS
+    assert len(ENDS) + len(KEPT) + len(HIDDEN_LAYERS) == len(Role)
+
+
+def test_every_end_of_a_name_can_be_found() -> None:
+    for end in ROLES:
+        assert end == end.lower()
+        assert len(end.split(".")) <= LONGEST_END
+
+
+def test_every_split_belongs_to_a_known_end() -> None:
+    assert not {end for end, _ in SPLITS} - set(ROLES)
