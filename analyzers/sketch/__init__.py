@@ -1,0 +1,1 @@
+"""Exact, mergeable summaries of weights."""

@@ -1,0 +1,450 @@
+/* The fast half of the sketch: counts of 16-bit codes and sums of squares in one pass over cache-sized tiles.
+ *
+ * _kernel_numpy.py is the specification; a test holds the two to equal counts. Everything here works on buffers that
+ * the caller owns, keeps no state, and runs without the GIL. Loads go through memcpy, so no alignment is assumed:
+ * a safetensors header may have any length.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "checkpoints are little-endian and so is this kernel; without it the NumPy kernel is used"
+#endif
+
+/* One binary serves every x86-64 machine: glibc's loader picks the widest vectors that the processor has. Sanitisers
+ * run before the loader has resolved anything, so they get the plain function. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(JAYNES_ONE_TARGET)
+#define WIDEST_VECTORS __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
+#define WIDEST_VECTORS
+#endif
+
+enum { CODES = 65536, TABLES = 2, TILE = 2048, TILE_ROWS = 8, LANES = 32, BITMAP_WORDS = CODES / 64 };
+enum { SIGN_BIT = 0x8000, CELL_CODES = 4, CELLS = SIGN_BIT / CELL_CODES };
+enum { BF16, F16, F32, KINDS };
+
+static const Py_ssize_t ITEM_BYTES[KINDS] = {2, 2, 4};
+static const Py_ssize_t MAX_LENGTH = PY_SSIZE_T_MAX / 64; /* of an axis: no size computed here can overflow */
+
+/* What 16-bit codes cannot tell of float32 weights. */
+typedef struct {
+    uint32_t largest;    /* greatest finite magnitude, as bits */
+    uint32_t low_bits;   /* all lower halves of the finite weights, or-ed together */
+    uint64_t max_finite; /* how many weights are +-FLT_MAX exactly */
+} Float32Facts;
+
+/* Stored weights have no alignment that can be relied on. */
+typedef uint16_t Half __attribute__((aligned(1), may_alias));
+typedef uint32_t Single __attribute__((aligned(1), may_alias));
+
+static inline float as_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+/* These three give 0 for what is not finite: one NaN must not hide a whole row. Written without a branch, for the
+ * vectoriser. */
+static inline uint32_t all_ones_if(int condition) { return (uint32_t)0 - (uint32_t)condition; }
+
+static inline float finite_bf16(uint32_t code) {
+    uint32_t bits = code << 16;
+    return as_float(bits & all_ones_if((bits & 0x7F800000u) != 0x7F800000u));
+}
+
+static inline float finite_f16(uint32_t code) {
+    uint32_t finite = all_ones_if((code & 0x7C00u) != 0x7C00u);
+    /* 2^112 moves the exponent's bias from 15 to 127, subnormals included. */
+    return as_float(((code & 0x7FFFu) << 13) & finite) * 0x1p112f;
+}
+
+static inline float finite_f32(uint32_t bits) {
+    return as_float(bits & all_ones_if((bits & 0x7F800000u) != 0x7F800000u));
+}
+
+/* Squares of one row of a tile: added to the columns' sums, and their own sum given back. A float32 square is exact in
+ * double, so fused and separate multiply-add give the same sums. */
+#define DEFINE_ADD_SQUARES(NAME, ITEM, FINITE)                                                   \
+    WIDEST_VECTORS static double NAME(const ITEM *restrict stored, int n, double *restrict columns) { \
+        double lanes[LANES] = {0};                                                               \
+        float values[LANES];                                                                     \
+        double sum = 0;                                                                          \
+        int i = 0;                                                                               \
+        for (; i + LANES <= n; i += LANES) {                                                     \
+            for (int k = 0; k < LANES; k++) values[k] = FINITE(stored[i + k]);                   \
+            for (int k = 0; k < LANES; k++) {                                                    \
+                double square = (double)values[k] * (double)values[k];                           \
+                lanes[k] += square;                                                              \
+                columns[i + k] += square;                                                        \
+            }                                                                                    \
+        }                                                                                        \
+        for (int k = 0; k < LANES; k++) sum += lanes[k];                                         \
+        for (; i < n; i++) {                                                                     \
+            double value = FINITE(stored[i]);                                                    \
+            sum += value * value;                                                                \
+            columns[i] += value * value;                                                         \
+        }                                                                                        \
+        return sum;                                                                              \
+    }
+
+DEFINE_ADD_SQUARES(add_squares_bf16, Half, finite_bf16)
+DEFINE_ADD_SQUARES(add_squares_f16, Half, finite_f16)
+DEFINE_ADD_SQUARES(add_squares_f32, Single, finite_f32)
+
+/* The upper half of each float32, with two corrections that keep zero and NaN exact: a non-zero weight never gets
+ * the code of zero, and a NaN whose payload lies in the lower half never gets the code of infinity. */
+WIDEST_VECTORS static void upper_halves(const Single *restrict bits, int n, uint16_t *restrict codes,
+                                        Float32Facts *facts) {
+    uint32_t largest = 0, low_bits = 0, max_finite = 0;
+    for (int i = 0; i < n; i++) {
+        uint32_t magnitude = bits[i] & 0x7FFFFFFFu;
+        uint32_t finite = (uint32_t)0 - (uint32_t)(magnitude < 0x7F800000u);
+        uint32_t code = bits[i] >> 16;
+        code |= (uint32_t)(magnitude - 1u < 0xFFFFu);
+        code |= (uint32_t)(magnitude > 0x7F800000u) << 6;
+        codes[i] = (uint16_t)code;
+        low_bits |= bits[i] & 0xFFFFu & finite;
+        magnitude &= finite;
+        largest = magnitude > largest ? magnitude : largest;
+        max_finite += (uint32_t)(magnitude == 0x7F7FFFFFu);
+    }
+    facts->largest = largest > facts->largest ? largest : facts->largest;
+    facts->low_bits |= low_bits;
+    facts->max_finite += max_finite;
+}
+
+/* Two tables, because an increment that follows another of the same code waits for it. */
+static void count_codes(const Half *restrict codes, int n, uint32_t *restrict tables) {
+    uint32_t *even = tables, *odd = tables + CODES;
+    int i = 0;
+    for (; i + 8 <= n; i += 8) {
+        uint64_t a, b; /* four codes in one load */
+        memcpy(&a, codes + i, 8);
+        memcpy(&b, codes + i + 4, 8);
+        even[a & 0xFFFF]++;
+        odd[(a >> 16) & 0xFFFF]++;
+        even[(a >> 32) & 0xFFFF]++;
+        odd[a >> 48]++;
+        even[b & 0xFFFF]++;
+        odd[(b >> 16) & 0xFFFF]++;
+        even[(b >> 32) & 0xFFFF]++;
+        odd[b >> 48]++;
+    }
+    for (; i < n; i++) even[codes[i]]++;
+}
+
+static void mark_codes(const Half *codes, int n, uint64_t *bitmap) {
+    for (int i = 0; i < n; i++) bitmap[codes[i] >> 6] |= (uint64_t)1 << (codes[i] & 63);
+}
+
+typedef struct {
+    int kind;
+    uint32_t *tables;
+    uint64_t *bitmap;   /* NULL: do not mark which codes occur */
+    double *rows;       /* NULL: no sums of squares are wanted */
+    double *columns;
+    Float32Facts facts;
+} Pass;
+
+static double add_squares(int kind, const void *stored, int n, double *columns) {
+    switch (kind) {
+    case BF16: return add_squares_bf16(stored, n, columns);
+    case F16: return add_squares_f16(stored, n, columns);
+    default: return add_squares_f32(stored, n, columns);
+    }
+}
+
+static void tile(Pass *pass, const void *stored, int n, double *row, double *columns) {
+    uint16_t halves[TILE];
+    const Half *codes = stored;
+    if (row) *row += add_squares(pass->kind, stored, n, columns);
+    if (pass->kind == F32) {
+        upper_halves(stored, n, halves, &pass->facts);
+        codes = halves;
+    }
+    count_codes(codes, n, pass->tables);
+    if (pass->bitmap) mark_codes(codes, n, pass->bitmap);
+}
+
+static void rows_of_tiles(Pass *pass, const unsigned char *stored, Py_ssize_t rows, Py_ssize_t columns) {
+    Py_ssize_t item = ITEM_BYTES[pass->kind];
+    if (!columns) return; /* else nothing would be done for each of up to 2^57 rows */
+    for (Py_ssize_t top = 0; top < rows; top += TILE_ROWS) {
+        Py_ssize_t bottom = rows - top < TILE_ROWS ? rows : top + TILE_ROWS;
+        for (Py_ssize_t left = 0; left < columns; left += TILE) {
+            Py_ssize_t width = columns - left < TILE ? columns - left : TILE;
+            for (Py_ssize_t row = top; row < bottom; row++)
+                tile(pass, stored + (row * columns + left) * item, (int)width, pass->rows ? pass->rows + row : NULL,
+                     pass->columns ? pass->columns + left : NULL);
+        }
+    }
+}
+
+/* Counts on their way out: parallel arrays that the caller made large enough. */
+typedef struct {
+    uint16_t *codes;
+    int64_t *tallies;
+    Py_ssize_t length;
+} Entries;
+
+static int64_t take(uint32_t *tables, Py_ssize_t code) {
+    int64_t tally = (int64_t)tables[code] + tables[CODES + code];
+    tables[code] = tables[CODES + code] = 0;
+    return tally;
+}
+
+static void append(Entries *entries, Py_ssize_t code, int64_t tally) {
+    entries->codes[entries->length] = (uint16_t)code;
+    entries->tallies[entries->length++] = tally;
+}
+
+static void drain_all(uint32_t *tables, Entries *entries) {
+    for (Py_ssize_t start = 0; start < CODES; start += LANES) {
+        uint32_t any = 0;
+        for (int k = 0; k < LANES; k++) any |= tables[start + k] | tables[CODES + start + k];
+        for (int k = 0; any && k < LANES; k++) {
+            int64_t tally = take(tables, start + k);
+            if (tally) append(entries, start + k, tally);
+        }
+    }
+}
+
+/* The codes of a small block are few among 65,536: a bitmap finds them without a look at every counter. */
+static void drain_marked(uint32_t *tables, uint64_t *bitmap, Entries *entries) {
+    for (Py_ssize_t word = 0; word < BITMAP_WORDS; word++)
+        for (uint64_t left = bitmap[word]; left; left &= left - 1) {
+            Py_ssize_t code = word * 64 + __builtin_ctzll(left);
+            append(entries, code, take(tables, code));
+        }
+}
+
+/* Put a block's entries back, to be counted with those of the other blocks. */
+static void put_back(uint32_t *tables, const Entries *entries) {
+    for (Py_ssize_t i = 0; i < entries->length; i++) tables[entries->codes[i]] += (uint32_t)entries->tallies[i];
+}
+
+/* Cells of four neighbouring magnitudes, signs folded: fine enough for the spread between row blocks. */
+static void fold_all(const uint32_t *restrict tables, int64_t *restrict cells) {
+    for (Py_ssize_t cell = 0; cell < CELLS; cell++) {
+        int64_t tally = 0;
+        for (Py_ssize_t table = 0; table < TABLES * CODES; table += SIGN_BIT)
+            for (int k = 0; k < CELL_CODES; k++) tally += tables[table + cell * CELL_CODES + k];
+        cells[cell] = tally;
+    }
+}
+
+/* ---- the border to Python: every size is checked before the GIL is released ---- */
+
+typedef struct {
+    Py_buffer buffers[9];
+    int held;
+} Buffers;
+
+static void *borrow(Buffers *all, PyObject *object, int flags, Py_ssize_t bytes, const char *name) {
+    Py_buffer *buffer = &all->buffers[all->held];
+    if (PyObject_GetBuffer(object, buffer, flags) < 0) return NULL;
+    all->held++;
+    if (bytes >= 0 && buffer->len != bytes) {
+        PyErr_Format(PyExc_ValueError, "%s holds %zd bytes and should hold %zd", name, buffer->len, bytes);
+        return NULL;
+    }
+    return buffer->buf;
+}
+
+static void release(Buffers *all) {
+    while (all->held) PyBuffer_Release(&all->buffers[--all->held]);
+}
+
+static int check_extent(Py_buffer *stored, int kind, Py_ssize_t rows, Py_ssize_t columns) {
+    if (kind < 0 || kind >= KINDS || rows < 0 || columns < 0 || rows > MAX_LENGTH || columns > MAX_LENGTH) {
+        PyErr_SetString(PyExc_ValueError, "kind, rows and columns must be valid");
+        return -1;
+    }
+    Py_ssize_t items = stored->len / ITEM_BYTES[kind];
+    if (stored->len % ITEM_BYTES[kind] || (columns ? items / columns != rows || items % columns : items)) {
+        PyErr_Format(PyExc_ValueError, "%zd bytes are not %zd x %zd weights", stored->len, rows, columns);
+        return -1;
+    }
+    return 0;
+}
+
+static int begin(Buffers *all, Pass *pass, int kind, PyObject *stored, Py_ssize_t rows, Py_ssize_t columns,
+                 PyObject *tables, PyObject *row_squares, PyObject *column_squares, PyObject *facts,
+                 Float32Facts **facts_out) {
+    memset(pass, 0, sizeof *pass);
+    pass->kind = kind;
+    borrow(all, stored, PyBUF_SIMPLE, -2, "stored");
+    if (PyErr_Occurred() || check_extent(&all->buffers[0], kind, rows, columns) < 0) return -1;
+    pass->tables = borrow(all, tables, PyBUF_WRITABLE, TABLES * CODES * 4, "tables");
+    if (!pass->tables) return -1;
+    if (row_squares != Py_None) {
+        pass->rows = borrow(all, row_squares, PyBUF_WRITABLE, rows * 8, "row_squares");
+        if (!pass->rows) return -1;
+        pass->columns = borrow(all, column_squares, PyBUF_WRITABLE, columns * 8, "column_squares");
+        if (!pass->columns) return -1;
+    }
+    *facts_out = borrow(all, facts, PyBUF_WRITABLE, sizeof(Float32Facts), "facts");
+    if (!*facts_out) return -1;
+    pass->facts = **facts_out;
+    return 0;
+}
+
+PyDoc_STRVAR(count_doc, "count(kind, stored, rows, columns, tables, row_squares, column_squares, facts)\n--\n\n"
+                        "Add rows x columns weights to the tables of counts and to the sums of squares.");
+
+static PyObject *count(PyObject *self, PyObject *args) {
+    int kind;
+    Py_ssize_t rows, columns;
+    PyObject *stored, *tables, *row_squares, *column_squares, *facts;
+    Buffers all = {.held = 0};
+    Pass pass;
+    Float32Facts *facts_out;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iOnnOOOO", &kind, &stored, &rows, &columns, &tables, &row_squares, &column_squares,
+                          &facts))
+        return NULL;
+    if (begin(&all, &pass, kind, stored, rows, columns, tables, row_squares, column_squares, facts, &facts_out) < 0) {
+        release(&all);
+        return NULL;
+    }
+    const unsigned char *bytes = all.buffers[0].buf;
+    Py_BEGIN_ALLOW_THREADS
+    rows_of_tiles(&pass, bytes, rows, columns);
+    Py_END_ALLOW_THREADS
+    *facts_out = pass.facts;
+    release(&all);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(drain_doc, "drain(tables, codes, tallies)\n--\n\n"
+                        "Move the counts out of the tables, in order of code, and return how many codes occurred.");
+
+static PyObject *drain(PyObject *self, PyObject *args) {
+    PyObject *tables_object, *codes_object, *tallies_object;
+    Buffers all = {.held = 0};
+    Py_ssize_t found = -1;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OOO", &tables_object, &codes_object, &tallies_object)) return NULL;
+    uint32_t *tables = borrow(&all, tables_object, PyBUF_WRITABLE, TABLES * CODES * 4, "tables");
+    uint16_t *codes = tables ? borrow(&all, codes_object, PyBUF_WRITABLE, CODES * 2, "codes") : NULL;
+    int64_t *tallies = codes ? borrow(&all, tallies_object, PyBUF_WRITABLE, CODES * 8, "tallies") : NULL;
+    if (tallies) {
+        Entries entries = {codes, tallies, 0};
+        Py_BEGIN_ALLOW_THREADS
+        drain_all(tables, &entries);
+        Py_END_ALLOW_THREADS
+        found = entries.length;
+    }
+    release(&all);
+    return found < 0 ? NULL : PyLong_FromSsize_t(found);
+}
+
+PyDoc_STRVAR(fold_doc, "fold(tables, cells)\n--\n\n"
+                       "Give the counts in the tables by cell: four neighbouring magnitudes, signs folded.");
+
+static PyObject *fold(PyObject *self, PyObject *args) {
+    PyObject *tables_object, *cells_object;
+    Buffers all = {.held = 0};
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OO", &tables_object, &cells_object)) return NULL;
+    const uint32_t *tables = borrow(&all, tables_object, PyBUF_SIMPLE, TABLES * CODES * 4, "tables");
+    int64_t *cells = tables ? borrow(&all, cells_object, PyBUF_WRITABLE, CELLS * 8, "cells") : NULL;
+    if (cells) {
+        Py_BEGIN_ALLOW_THREADS
+        fold_all(tables, cells);
+        Py_END_ALLOW_THREADS
+    }
+    release(&all);
+    if (!cells) return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(count_blocks_doc,
+             "count_blocks(kind, stored, rows, columns, edges, tables, codes, tallies, ends, row_squares, "
+             "column_squares, facts)\n--\n\n"
+             "Count a small layer whole: the entries of each row block follow one another, ends[b] after block b, and "
+             "after the blocks come the entries of the whole layer, up to the index returned.");
+
+static int edges_rise(const int64_t *edges, Py_ssize_t blocks, Py_ssize_t rows) {
+    int rising = blocks >= 1 && edges[0] == 0 && edges[blocks] == rows;
+    for (Py_ssize_t block = 0; rising && block < blocks; block++) rising = edges[block] <= edges[block + 1];
+    return rising;
+}
+
+static void blocks_and_whole(Pass *pass, const unsigned char *stored, Py_ssize_t columns, const int64_t *edges,
+                             Py_ssize_t blocks, Entries *entries, int64_t *ends) {
+    uint64_t bitmap[BITMAP_WORDS], whole[BITMAP_WORDS] = {0};
+    double *all_rows = pass->rows;
+    pass->bitmap = bitmap;
+    for (Py_ssize_t block = 0; block < blocks; block++) {
+        memset(bitmap, 0, sizeof bitmap);
+        pass->rows = all_rows ? all_rows + edges[block] : NULL;
+        rows_of_tiles(pass, stored + edges[block] * columns * ITEM_BYTES[pass->kind], edges[block + 1] - edges[block],
+                      columns);
+        drain_marked(pass->tables, bitmap, entries);
+        ends[block] = entries->length;
+        for (Py_ssize_t word = 0; word < BITMAP_WORDS; word++) whole[word] |= bitmap[word];
+    }
+    pass->bitmap = NULL;
+    put_back(pass->tables, entries);
+    drain_marked(pass->tables, whole, entries);
+}
+
+static PyObject *count_blocks(PyObject *self, PyObject *args) {
+    int kind;
+    Py_ssize_t rows, columns;
+    PyObject *stored, *edges_object, *tables, *codes_object, *tallies_object, *ends_object, *row_squares,
+        *column_squares, *facts;
+    Buffers all = {.held = 0};
+    Pass pass;
+    Float32Facts *facts_out;
+    Entries entries = {NULL, NULL, 0};
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iOnnOOOOOOOO", &kind, &stored, &rows, &columns, &edges_object, &tables, &codes_object,
+                          &tallies_object, &ends_object, &row_squares, &column_squares, &facts))
+        return NULL;
+    if (begin(&all, &pass, kind, stored, rows, columns, tables, row_squares, column_squares, facts, &facts_out) < 0)
+        goto done;
+    const unsigned char *bytes = all.buffers[0].buf;
+    /* A code needs a weight: there are at most as many entries as weights in the blocks, and as many in the whole. */
+    entries.codes = borrow(&all, codes_object, PyBUF_WRITABLE, 2 * rows * columns * 2, "codes");
+    if (!entries.codes) goto done;
+    entries.tallies = borrow(&all, tallies_object, PyBUF_WRITABLE, 2 * rows * columns * 8, "tallies");
+    if (!entries.tallies) goto done;
+    const int64_t *edges = borrow(&all, edges_object, PyBUF_SIMPLE, -2, "edges");
+    if (!edges) goto done;
+    Py_ssize_t blocks = all.buffers[all.held - 1].len / 8 - 1;
+    if (!edges_rise(edges, blocks, rows)) {
+        PyErr_SetString(PyExc_ValueError, "edges must rise from 0 to the number of rows");
+        goto done;
+    }
+    int64_t *ends = borrow(&all, ends_object, PyBUF_WRITABLE, blocks * 8, "ends");
+    if (!ends) goto done;
+    Py_BEGIN_ALLOW_THREADS
+    blocks_and_whole(&pass, bytes, columns, edges, blocks, &entries, ends);
+    Py_END_ALLOW_THREADS
+    *facts_out = pass.facts;
+done:
+    release(&all);
+    return PyErr_Occurred() ? NULL : PyLong_FromSsize_t(entries.length);
+}
+
+static PyMethodDef methods[] = {
+    {"count", count, METH_VARARGS, count_doc},
+    {"drain", drain, METH_VARARGS, drain_doc},
+    {"fold", fold, METH_VARARGS, fold_doc},
+    {"count_blocks", count_blocks, METH_VARARGS, count_blocks_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, .m_name = "_kernel", .m_doc = "The compiled kernel of the sketch.", .m_size = 0,
+    .m_methods = methods,  .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&module); }

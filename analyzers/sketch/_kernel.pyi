@@ -1,0 +1,30 @@
+from typing_extensions import Buffer
+
+def count(
+    kind: int,
+    stored: Buffer,
+    rows: int,
+    columns: int,
+    tables: Buffer,
+    row_squares: Buffer | None,
+    column_squares: Buffer | None,
+    facts: Buffer,
+    /,
+) -> None: ...
+def drain(tables: Buffer, codes: Buffer, tallies: Buffer, /) -> int: ...
+def fold(tables: Buffer, cells: Buffer, /) -> None: ...
+def count_blocks(
+    kind: int,
+    stored: Buffer,
+    rows: int,
+    columns: int,
+    edges: Buffer,
+    tables: Buffer,
+    codes: Buffer,
+    tallies: Buffer,
+    ends: Buffer,
+    row_squares: Buffer | None,
+    column_squares: Buffer | None,
+    facts: Buffer,
+    /,
+) -> int: ...

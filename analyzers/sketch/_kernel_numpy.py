@@ -1,0 +1,155 @@
+"""The sketch's kernel in NumPy: what the compiled one must compute, and what runs where there is no compiler.
+
+`kind` is an index into KINDS. `tables` has shape (2, 65536): the compiled kernel counts in both halves, this one in the
+first; only their sum has a meaning. `facts` is one FACTS record. Both kernels give equal counts and facts; their sums
+of squares differ by rounding alone (float64, another order of addition).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+KINDS: tuple[np.dtype[np.generic], ...] = (np.dtype("<u2"), np.dtype("<f2"), np.dtype("<f4"))
+"""How the weights of each kind are stored: bfloat16 codes, float16, float32."""
+
+BF16, F16, F32 = range(3)
+
+FACTS = np.dtype([("largest", "<u4"), ("low_bits", "<u4"), ("max_finite", "<u8")])
+"""What 16-bit codes cannot tell of float32 weights: the greatest finite magnitude (as bits), the lower halves of all
+finite weights or-ed together, and how many weights are +-FLT_MAX."""
+
+CODES = 65536
+CELL_CODES = 4
+CELLS = CODES // 2 // CELL_CODES
+WINDOW = 65536  # np.bincount copies its input to int64, so it is fed what the cache holds
+SIGN_CLEARED = np.uint32(0x7FFFFFFF)
+INFINITY = np.uint32(0x7F800000)
+LARGEST_FINITE = np.uint32(0x7F7FFFFF)
+
+Counts = npt.NDArray[np.uint32]
+Sums = npt.NDArray[np.float64]
+Facts = npt.NDArray[np.void]
+
+
+def upper_halves(bits: npt.NDArray[np.uint32], facts: Facts) -> npt.NDArray[np.uint16]:
+    """Give the upper half of each float32 pattern, with zero and NaN kept exact.
+
+    A non-zero weight never gets the code of zero, and a NaN never that of infinity.
+    """
+    magnitude = bits & SIGN_CLEARED
+    codes = (bits >> np.uint32(16)).astype(np.uint16)
+    codes |= magnitude - np.uint32(1) < np.uint32(0xFFFF)
+    codes |= (magnitude > INFINITY).astype(np.uint16) << np.uint16(6)
+    finite = magnitude < INFINITY
+    if not finite.all():
+        bits, magnitude = bits[finite], magnitude[finite]
+    if bits.size:
+        facts["largest"] = max(int(facts["largest"]), int(magnitude.max()))
+        facts["low_bits"] = int(facts["low_bits"]) | int(np.bitwise_or.reduce(bits & np.uint32(0xFFFF), axis=None))
+        facts["max_finite"] = int(facts["max_finite"]) + np.count_nonzero(magnitude == LARGEST_FINITE)
+    return codes
+
+
+def finite_values(kind: int, weights: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """Give the weights as float32, with 0 in the place of what is not finite."""
+    values: npt.NDArray[np.float32]
+    if kind == BF16:
+        values = np.left_shift(weights, 16, dtype=np.uint32).view(np.float32)
+    else:
+        values = weights.astype(np.float32)
+    finite = np.isfinite(values)
+    if not finite.all():
+        values[~finite] = 0
+    return values
+
+
+def codes_of(kind: int, weights: npt.NDArray[np.generic], facts: Facts) -> npt.NDArray[np.uint16]:
+    """Give each weight's code on the 16-bit grid of its kind."""
+    if kind == F32:
+        return upper_halves(weights.view(np.uint32), facts)
+    return weights.view(np.uint16)
+
+
+def add_squares(
+    kind: int, weights: npt.NDArray[np.generic], row_squares: Sums | None, column_squares: Sums | None
+) -> None:
+    """Add the squares of the finite weights to the sums of their rows and columns."""
+    if row_squares is None or column_squares is None:
+        return
+    values = finite_values(kind, weights)
+    squares = np.multiply(values, values, dtype=np.float64)
+    row_squares += squares.sum(axis=1)
+    column_squares += squares.sum(axis=0)
+
+
+def as_matrix(kind: int, stored: npt.NDArray[np.generic], rows: int, columns: int) -> npt.NDArray[np.generic]:
+    """View the stored weights as rows x columns of their kind."""
+    return np.frombuffer(stored, KINDS[kind]).reshape(rows, columns)
+
+
+def count(
+    kind: int,
+    stored: npt.NDArray[np.generic],
+    rows: int,
+    columns: int,
+    tables: Counts,
+    row_squares: Sums | None,
+    column_squares: Sums | None,
+    facts: Facts,
+) -> None:
+    """Add rows x columns weights to the tables of counts and to the sums of squares."""
+    matrix = as_matrix(kind, stored, rows, columns)
+    step = max(1, WINDOW // max(1, columns))
+    for top in range(0, rows, step):
+        window = matrix[top : top + step]
+        row_window = None if row_squares is None else row_squares[top : top + step]
+        add_squares(kind, window, row_window, column_squares)
+        codes = codes_of(kind, window, facts).reshape(-1)
+        for start in range(0, codes.size, WINDOW):
+            tables[0] += np.bincount(codes[start : start + WINDOW], minlength=CODES).astype(np.uint32)
+
+
+def drain(tables: Counts, codes: npt.NDArray[np.uint16], tallies: npt.NDArray[np.int64]) -> int:
+    """Move the counts out of the tables, in order of code, and return how many codes occurred."""
+    total = tables.sum(axis=0, dtype=np.int64)
+    occurring = np.flatnonzero(total)
+    codes[: occurring.size] = occurring
+    tallies[: occurring.size] = total[occurring]
+    tables[:] = 0
+    return occurring.size
+
+
+def fold(tables: Counts, cells: npt.NDArray[np.int64]) -> None:
+    """Give the counts in the tables by cell: four neighbouring magnitudes, signs folded."""
+    cells[:] = tables.reshape(-1, CELLS, CELL_CODES).sum(axis=(0, 2), dtype=np.int64)
+
+
+def count_blocks(
+    kind: int,
+    stored: npt.NDArray[np.generic],
+    rows: int,
+    columns: int,
+    edges: npt.NDArray[np.int64],
+    tables: Counts,  # noqa: ARG001 - the compiled kernel counts here; sorting needs no table
+    codes: npt.NDArray[np.uint16],
+    tallies: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    row_squares: Sums | None,
+    column_squares: Sums | None,
+    facts: Facts,
+) -> int:
+    """Count a small layer whole.
+
+    The entries (codes and tallies) of each row block follow one another, `ends[b]` after block b; after the blocks come
+    the entries of the whole layer, up to the index returned. Both arrays have room for twice the number of weights.
+    """
+    matrix = as_matrix(kind, stored, rows, columns)
+    add_squares(kind, matrix, row_squares, column_squares)
+    block = np.repeat(np.arange(ends.size, dtype=np.uint32), np.diff(edges))
+    of_weights = codes_of(kind, matrix, facts)
+    keys, tally = np.unique((block[:, np.newaxis] << np.uint32(16)) | of_weights, return_counts=True)
+    whole, whole_tally = np.unique(of_weights, return_counts=True)
+    length = int(keys.size + whole.size)
+    codes[:length] = np.concatenate([keys & np.uint32(0xFFFF), whole])
+    tallies[:length] = np.concatenate([tally, whole_tally])
+    ends[:] = np.searchsorted(keys, np.arange(1, ends.size + 1, dtype=np.uint64) << np.uint64(16))
+    return length
