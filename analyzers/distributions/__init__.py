@@ -1,0 +1,1 @@
+"""The lognormal and what it is measured against."""
