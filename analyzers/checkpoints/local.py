@@ -215,6 +215,7 @@ def _joined(parts: Sequence[tuple[str, Checkpoint]]) -> Checkpoint:
         files=tuple(file for _, part in parts for file in part.files),
         configs={prefix: config for prefix, part in parts for config in part.configs.values()},
         aliases={prefix + new: prefix + old for prefix, part in parts for new, old in part.aliases.items()},
+        missing=tuple(prefix + name for prefix, part in parts for name in part.missing),
         defects=tuple(defect for _, part in parts for defect in part.defects),
         remarks=tuple(f"{prefix}: {remark}" if prefix else remark for prefix, part in parts for remark in part.remarks),
     )
@@ -255,7 +256,9 @@ def _open_with_index(family: Family, index: Index) -> Checkpoint:
     unnamed = [name for name in family.files if name not in index.shards]
     if unnamed:
         remarks.append(f"passed over {listed(unnamed)}, which the index does not name")
-    return _checkpoint(family, shards, tensors, defects=defects, remarks=remarks)
+    held = {tensor.name for tensor in tensors}
+    missing = tuple(name for name in index.weight_map if name not in held)
+    return replace(_checkpoint(family, shards, tensors, defects=defects, remarks=remarks), missing=missing)
 
 
 def _open_without_index(family: Family) -> Checkpoint:

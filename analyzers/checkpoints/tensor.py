@@ -52,7 +52,8 @@ class Checkpoint:
 
     No two tensors have the same name. Tensors of a pipeline's component have its folder before their name, as in
     `unet/conv_in.weight`. `configs` are the parsed config.json files by that prefix, "" for the folder itself.
-    `aliases` maps a tied tensor that the writer dropped to the one it kept. `remarks` says aloud what was chosen and
+    `aliases` maps a tied tensor that the writer dropped to the one it kept. `missing` names the tensors that the index
+    promises and no readable shard holds. `remarks` says aloud what was chosen and
     what was passed over.
     """
 
@@ -61,6 +62,7 @@ class Checkpoint:
     files: tuple[Path, ...]
     configs: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
     defects: tuple[Defect, ...] = ()
     remarks: tuple[str, ...] = ()
 

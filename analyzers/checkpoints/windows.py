@@ -69,19 +69,21 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         with path.open("rb") as stream:
+            if not os.fstat(stream.fileno()).st_size:
+                raise _shortened(path, 0, 1, 0)  # nothing cannot be mapped
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         self._bytes = memoryview(self._map)
         self._span = _Span()
 
     def read(self, start: int, end: int) -> memoryview:
         """Give a view of the mapped bytes; nothing is copied."""
+        if end > len(self._bytes):
+            raise _shortened(self._path, start, end, len(self._bytes))
         span = self._span
         if start != span.end or span.end - span.start >= RELEASE_BYTES:
             self._release(span.start, span.end)
             span.start = start
         span.end = end
-        if end > len(self._bytes):
-            raise _shortened(self._path, start, end, len(self._bytes))
         return self._bytes[start:end]
 
     def _release(self, start: int, end: int) -> None:

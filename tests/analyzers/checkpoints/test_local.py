@@ -1,5 +1,6 @@
 """Which files of a path become one checkpoint, by every convention in use."""
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -445,3 +446,10 @@ def test_a_path_that_no_file_can_have_is_said(location: str) -> None:
     with pytest.raises(CouldNotRead) as caught:
         open_local(location)
     assert str(caught.value).isprintable()
+
+
+def test_tensors_that_only_the_index_knows_are_named_as_missing(tmp_path: Path) -> None:
+    write(tmp_path / "model-00001-of-00002.safetensors", tensors("here"))
+    weight_map = {"here": "model-00001-of-00002.safetensors", "gone": "model-00002-of-00002.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert open_local(tmp_path).missing == ("gone",)

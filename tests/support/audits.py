@@ -1,0 +1,223 @@
+"""Audits made by hand: every number is given, none is measured, so a report of them never changes by itself."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+
+from jaynes_audit.analyzers.audit import Audit, Coverage, LeftOut, LeftOutReason
+from jaynes_audit.analyzers.checkpoints.tensor import Defect
+from jaynes_audit.analyzers.distributions.lognormal import LognormalFit
+from jaynes_audit.analyzers.distributions.moments import LogMomentErrors, LogMoments, NotFitted
+from jaynes_audit.analyzers.layer_audit import Criterion, LayerAudit, Scales, WeightCounts
+from jaynes_audit.analyzers.record import FailureRecord, ReportRecord, Tool, record_of, ruler_record
+from jaynes_audit.analyzers.role_audit import RoleAudit, Spread
+from jaynes_audit.analyzers.roles import Role
+from jaynes_audit.analyzers.roles.role import GAINS_AND_BUFFERS
+from jaynes_audit.analyzers.verdict import findings_of
+from jaynes_audit.cli.exit_codes import outcome_of
+
+GAUSSIAN_LIKE = {"sigma": 1.114, "skewness": -1.51, "kurtosis": 3.91, "psi": 0.158, "ks": 0.0957}
+
+
+def fit(
+    mu: float = -3.5,
+    sigma: float = 1.14,
+    *,
+    skewness: float = -1.42,
+    kurtosis: float = 3.5,
+    psi: float = 0.131,
+    ks: float = 0.0891,
+    weights: int = 65_536,
+) -> LognormalFit:
+    moments = LogMoments(weights=weights, log_mean=mu, log_sigma=sigma, skewness=skewness, excess_kurtosis=kurtosis)
+    return LognormalFit(moments=moments, divergence=psi, ks_distance=ks)
+
+
+def counts(weights: int, **special: int) -> WeightCounts:
+    usual = {"zero": 0, "subnormal": 0, "max_finite": 0, "infinite": 0, "nan": 0, "negative": weights // 2}
+    return WeightCounts(weights=weights, distinct=special.pop("distinct", 1_100), **{**usual, **special})
+
+
+def layer(
+    name: str,
+    role: Role = Role.MLP_UP,
+    *,
+    depth: int | None = 0,
+    rows: int = 256,
+    columns: int = 256,
+    fitted: LognormalFit | NotFitted | None = None,
+    blocks: int = 16,
+    special: dict[str, int] | None = None,
+    largest: float = 0.31,
+    rms: float = 0.0524,
+    file: str = "tiny/model.safetensors",
+    dtype: str = "BF16",
+) -> LayerAudit:
+    matrix = role not in GAINS_AND_BUFFERS and columns > 1
+    fitted = fit(weights=rows * columns) if fitted is None else fitted
+    errors = LogMomentErrors(blocks=blocks, log_mean=0.012, log_sigma=0.006, skewness=0.03, excess_kurtosis=0.2)
+    return LayerAudit(
+        name=name,
+        tensor=name.partition("[")[0],
+        file=file,
+        dtype=dtype,
+        role=role,
+        stack="",
+        depth=depth,
+        rows=rows,
+        columns=columns,
+        fan_in=columns if matrix else 0,
+        fan_out=rows if matrix else 0,
+        connected=matrix and role is not Role.EMBEDDING and columns >= 64 and rows * columns >= 10_000,
+        counts=counts(rows * columns, **(special or {})),
+        largest=largest,
+        rms=rms,
+        content="0123456789abcdef" * 2,
+        scales=Scales(row_log_sd=0.12, column_log_sd=0.08, zero_rows=0, zero_columns=0)
+        if columns > 1
+        else NotFitted("no rows and columns of their own"),
+        fit=fitted,
+        errors=fitted if isinstance(fitted, NotFitted) else errors,
+    )
+
+
+def left_out(
+    name: str, reason: LeftOutReason = LeftOutReason.NOT_WEIGHTS, explanation: str = "whole numbers, not weights"
+) -> LeftOut:
+    return LeftOut(name=name, dtype="I64", shape=(1, 512), reason=reason, explanation=explanation)
+
+
+def audit(
+    *layers: LayerAudit,
+    target: str = "tiny",
+    left_out: Sequence[LeftOut] = (),
+    defects: Sequence[Defect] = (),
+    remarks: Sequence[str] = (),
+    aliases: dict[str, str] | None = None,
+) -> Audit:
+    weights = sum(each.counts.weights for each in layers)
+    failed = defects or any(each.reason in {"refused", "could-not-read"} for each in left_out)
+    return Audit(
+        target=target,
+        files=tuple(dict.fromkeys(each.file for each in layers)),
+        criterion=Criterion(),
+        coverage=Coverage(
+            tensors=len({each.tensor for each in layers}),
+            tensors_total=len({each.tensor for each in layers}) + len(left_out),
+            bytes=2 * weights,
+            bytes_total=2 * weights + 4096 * len(left_out),
+            complete=not failed,
+        ),
+        layers=layers,
+        roles=tuple(_roles(layers)),
+        left_out=tuple(left_out),
+        aliases=aliases or {},
+        defects=tuple(defects),
+        remarks=tuple(remarks),
+    )
+
+
+def _roles(layers: Sequence[LayerAudit]) -> list[RoleAudit]:
+    groups: dict[tuple[Role, str], list[LayerAudit]] = {}
+    for each in layers:
+        if not each.tied_to:
+            groups.setdefault((each.role, each.dtype), []).append(each)
+    return [_role(group) for _, group in sorted(groups.items())]
+
+
+def _role(layers: Sequence[LayerAudit]) -> RoleAudit:
+    fits = [each.fit for each in layers if isinstance(each.fit, LognormalFit)]
+    return RoleAudit(
+        role=layers[0].role,
+        dtype=layers[0].dtype,
+        layers=len(layers),
+        connected=sum(each.connected for each in layers),
+        weights=sum(each.counts.weights for each in layers),
+        zero=sum(each.counts.zero for each in layers),
+        not_finite=sum(each.counts.nan + each.counts.infinite for each in layers),
+        pooled=fits[0] if fits else NotFitted("every weight is zero or not finite"),
+        log_mean=_spread([each.moments.log_mean for each in fits]),
+        log_sigma=_spread([each.moments.log_sigma for each in fits]),
+        skewness=_spread([each.moments.skewness for each in fits]),
+        excess_kurtosis=_spread([each.moments.excess_kurtosis for each in fits]),
+        divergence=_spread([each.divergence for each in fits]),
+        ks_distance=_spread([each.ks_distance for each in fits]),
+    )
+
+
+def _spread(values: Sequence[float]) -> Spread | NotFitted:
+    if not values:
+        return NotFitted("no layer of this role could be fitted")
+    from_least = sorted(values)
+    return Spread(least=from_least[0], median=median(values), greatest=from_least[-1])
+
+
+def report(*audits: Audit, failures: Sequence[FailureRecord] = ()) -> ReportRecord:
+    models = [record_of(each, findings_of(each)) for each in audits]
+    outcome = outcome_of(models, failures)
+    return ReportRecord(
+        tool=Tool(name="jaynes-audit", version="0.0.0"),
+        ruler=ruler_record(),
+        models=models,
+        failures=list(failures),
+        exit_code=outcome.code,
+        exit_reason=outcome.reason,
+    )
+
+
+def odd_audit() -> Audit:
+    """One of everything that a report must show for what it is."""
+    embedding = layer("embed.weight", Role.EMBEDDING, depth=None, rows=512, special={"zero": 3})
+    nothing = NotFitted("every weight is zero or not finite")
+    same = NotFitted("every non-zero weight has the same 16-bit magnitude")
+    return audit(
+        embedding,
+        replace(embedding, name="head.weight", tensor="head.weight", role=Role.HEAD, tied_to="embed.weight"),
+        layer("layers.0.attention.q.weight", Role.ATTENTION_Q, fitted=fit(-3.61, weights=65_536, **GAUSSIAN_LIKE)),
+        layer("layers.0.mlp.up.weight", special={"nan": 1, "infinite": 2, "max_finite": 5}),
+        layer("layers.0.mlp.down.weight", Role.MLP_DOWN, fitted=nothing, special={"zero": 65_536}, largest=0.0),
+        layer("layers.1.attention.q.weight", Role.ATTENTION_Q, depth=1, fitted=fit(-3.4), special={"zero": 34_000}),
+        layer(
+            "layers.1.mlp.up.weight",
+            depth=1,
+            fitted=same,
+            special={"distinct": 1, "negative": 0, "zero": 0},
+            largest=0.5,
+            rms=0.5,
+        ),
+        layer("layers.1.mlp.down.weight", Role.MLP_DOWN, depth=1, rows=8, columns=4096, blocks=0),
+        layer("layers.0.norm.weight", Role.NORM, rows=256, columns=1, fitted=same, largest=1.0),
+        layer("layers.0.mlp.up.bias", Role.BIAS, rows=256, columns=1, fitted=nothing, special={"zero": 256}, largest=0),
+        layer("temperature", Role.SCALE, depth=None, rows=1, columns=1, fitted=same, largest=12.5),
+        left_out=[
+            left_out("position_ids"),
+            left_out("mask", explanation="a mask of booleans, not weights"),
+            left_out("layers.2.mlp.up.weight", LeftOutReason.EMPTY, "holds no element"),
+        ],
+        defects=[
+            Defect(
+                rule="JN001",
+                case="shorter-than-declared",
+                file="tiny/model-00002-of-00002.safetensors",
+                sentence="'tiny/model-00002-of-00002.safetensors' ends 1,000 bytes before the data it declares",
+            )
+        ],
+        remarks=["read 'model.safetensors.index.json' and passed over 'model.fp16.safetensors'"],
+        aliases={"lm_head.weight": "embed.weight"},
+    )
+
+
+def many_layers(number: int = 46_000) -> Audit:
+    """A mixture of experts: so many matrices that nobody reads them one by one."""
+    return audit(
+        *(
+            layer(
+                f"layers.{at // 768}.experts.{at % 768 // 3}.{('gate', 'up', 'down')[at % 3]}.weight",
+                (Role.EXPERT_GATE, Role.EXPERT_UP, Role.EXPERT_DOWN)[at % 3],
+                depth=at // 768,
+                fitted=fit(-3.5 - at % 101 / 200, 1.11 + at % 103 / 1000, skewness=-1.55 + at % 107 / 500),
+            )
+            for at in range(number)
+        ),
+        target="mixture",
+    )
