@@ -86,9 +86,15 @@ def audit(
         UsageError: when an argument has no meaning.
     """
     from jaynes_audit.analyzers.audit import Selection, audit_checkpoint  # noqa: PLC0415 - see the module's docstring
-    from jaynes_audit.analyzers.checkpoints import Io, open_checkpoint  # noqa: PLC0415
+    from jaynes_audit.analyzers.checkpoints import open_checkpoint  # noqa: PLC0415
+    from jaynes_audit.analyzers.checkpoints.windows import Io  # noqa: PLC0415
+    from jaynes_audit.analyzers.errors import UsageError  # noqa: PLC0415
     from jaynes_audit.analyzers.layer_audit import Criterion  # noqa: PLC0415
 
+    if io not in list(Io):
+        raise UsageError(f"io={io!r} is no way of reading files: there are {', '.join(map(repr, map(str, Io)))}.")
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs={jobs}: an audit needs at least one thread.")
     return audit_checkpoint(
         open_checkpoint(fspath(path)),
         selection=Selection(layers=tuple(layers), exclude=tuple(exclude)),

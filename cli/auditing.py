@@ -1,0 +1,92 @@
+"""Targets -> report: each checkpoint opened, audited, judged and recorded; what fails stops nobody else."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from jaynes_audit.analyzers.audit import Selection, audit_checkpoint, bytes_to_read
+from jaynes_audit.analyzers.checkpoints import Checkpoint, expand, open_checkpoint
+from jaynes_audit.analyzers.checkpoints.windows import Io
+from jaynes_audit.analyzers.errors import JaynesError
+from jaynes_audit.analyzers.layer_audit import Criterion
+from jaynes_audit.analyzers.record import (
+    FailureRecord,
+    ModelRecord,
+    ReportRecord,
+    Tool,
+    failure_record,
+    record_of,
+    ruler_record,
+)
+from jaynes_audit.analyzers.verdict import findings_of
+from jaynes_audit.cli.exit_codes import exit_code_of, outcome_of
+from jaynes_audit.cli.progress import progress
+
+DISTRIBUTION = "jaynes-audit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to audit, and how."""
+
+    targets: Sequence[str]
+    selection: Selection
+    criterion: Criterion
+    jobs: int | None
+    io: Io
+    show_progress: bool
+
+
+def report_on(request: Request) -> ReportRecord:
+    """Audit every target, and say which could not be."""
+    results = list(_results(request))
+    models = [each for each in results if isinstance(each, ModelRecord)]
+    failures = [each for each in results if isinstance(each, FailureRecord)]
+    outcome = outcome_of(models, failures)
+    return ReportRecord(
+        tool=Tool(name=DISTRIBUTION, version=version(DISTRIBUTION)),
+        ruler=ruler_record(),
+        models=models,
+        failures=failures,
+        exit_code=outcome.code,
+        exit_reason=outcome.reason,
+    )
+
+
+def _results(request: Request) -> Iterator[ModelRecord | FailureRecord]:
+    for location in _locations(request.targets):
+        if isinstance(location, FailureRecord):
+            yield location
+            continue
+        try:
+            yield _audited(open_checkpoint(location), request)
+        except JaynesError as error:
+            yield failure_record(location, str(error), exit_code_of(error))
+
+
+def _locations(targets: Iterable[str]) -> Iterator[str | FailureRecord]:
+    """The checkpoints that the targets mean, each once, and the targets that mean none."""
+    seen: set[str] = set()
+    for target in targets:
+        try:
+            locations = expand([target])
+        except JaynesError as error:
+            yield failure_record(target, str(error), exit_code_of(error))
+            continue
+        yield from (location for location in locations if location not in seen)
+        seen.update(locations)
+
+
+def _audited(checkpoint: Checkpoint, request: Request) -> ModelRecord:
+    with progress(
+        checkpoint.location, lambda: bytes_to_read(checkpoint, request.selection), wanted=request.show_progress
+    ) as advance:
+        audit = audit_checkpoint(
+            checkpoint,
+            selection=request.selection,
+            criterion=request.criterion,
+            jobs=request.jobs,
+            io=request.io,
+            on_bytes=advance,
+        )
+    return record_of(audit, findings_of(audit))

@@ -1,0 +1,78 @@
+"""Report -> the places it was asked for, each in its format."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from shutil import get_terminal_size
+
+from jaynes_audit.analyzers.errors import UsageError
+from jaynes_audit.analyzers.record import ReportRecord
+from jaynes_audit.cli.exit_codes import CouldNotWrite
+from jaynes_audit.cli.messages import say
+from jaynes_audit.cli.options import ColorChoice
+from jaynes_audit.cli.outputs import Format, Output, outputs_of
+from jaynes_audit.cli.reports import REPORTS
+from jaynes_audit.cli.reports.view import Detail, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """An output, and how the report is shown on it."""
+
+    output: Output
+    view: View
+
+
+def plan(
+    asked: Sequence[str], color: ColorChoice, *, quiet: bool, verbose: bool, every_layer: bool
+) -> tuple[Delivery, ...]:
+    """Decide before anything is read what goes where. Raises UsageError and CouldNotWrite."""
+    if quiet and verbose:
+        raise UsageError("-q asks for less and -v for more; give one of them")
+    detail = Detail.FINDINGS if quiet else Detail.EVERYTHING if verbose else Detail.USUAL
+    outputs = outputs_of(asked)
+    for output in outputs:
+        output.check()
+    return tuple(
+        Delivery(
+            output=output,
+            view=View(
+                detail=detail,
+                every_layer=every_layer,
+                colour=output.path is None and _coloured(color),
+                width=get_terminal_size().columns if _on_terminal(output) else None,
+            ),
+        )
+        for output in outputs
+    )
+
+
+def deliver(report: ReportRecord, deliveries: Sequence[Delivery]) -> None:
+    """Write the report everywhere. Raises CouldNotWrite for the first place that failed, after all were tried."""
+    _tell_failures(report, deliveries)
+    refused: list[CouldNotWrite] = []
+    for each in deliveries:
+        try:
+            each.output.write(REPORTS[each.output.format](report, each.view))
+        except CouldNotWrite as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
+
+
+def _tell_failures(report: ReportRecord, deliveries: Sequence[Delivery]) -> None:
+    if any(each.output.format is Format.TABLE and _on_terminal(each.output) for each in deliveries):
+        return  # the reader finds them there
+    for failed in report.failures:
+        say(failed.sentence)
+
+
+def _on_terminal(output: Output) -> bool:
+    return output.path is None and sys.stdout.isatty()
+
+
+def _coloured(color: ColorChoice) -> bool:
+    if color is ColorChoice.AUTO:
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return color is ColorChoice.ALWAYS
