@@ -1,0 +1,64 @@
+"""`import jaynes_audit`: what a program gets that does not want a command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaynes_audit
+
+BABBLE = Path(__file__).parent.parent / "fixtures" / "babble" / "bf16"
+
+
+def test_every_name_that_is_promised_is_there() -> None:
+    for name in jaynes_audit.__all__:
+        assert getattr(jaynes_audit, name) is not None
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'fit_everything'"):
+        _ = jaynes_audit.fit_everything
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    code = "import jaynes_audit, sys; print({'numpy', 'scipy', 'rich', 'typer', 'msgspec'} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout  # noqa: S603
+    assert printed == "set()\n"
+
+
+def test_an_audit_iterates_over_its_layers() -> None:
+    audit = jaynes_audit.audit(BABBLE)
+    assert len(audit) == len(list(audit)) == 39
+    query = next(layer for layer in audit if layer.name == "model.layers.0.self_attn.q_proj.weight")
+    assert (query.role, query.depth, query.fan_in, query.counts.weights) == ("attention.q", 0, 128, 16_384)
+    assert isinstance(query.fit, jaynes_audit.LognormalFit)
+
+
+def test_layers_can_be_picked_by_pattern() -> None:
+    audit = jaynes_audit.audit(BABBLE, layers=["*.mlp.*"], exclude=["*.down_proj.*"])
+    assert {layer.role for layer in audit} == {"mlp.gate", "mlp.up"}
+
+
+def test_its_dict_is_plain_data() -> None:
+    as_dict = jaynes_audit.audit(BABBLE).to_dict()
+    assert as_dict["coverage"]["tensors"] == 39
+    assert type(as_dict["layers"][0]["fit"]["mu"]) is float
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
+    assert jaynes_audit.audit(BABBLE, jobs=1).to_dict() == jaynes_audit.audit(BABBLE, jobs=5).to_dict()
+
+
+def test_both_ways_of_reading_give_the_same() -> None:
+    assert jaynes_audit.audit(BABBLE, io="mmap").to_dict() == jaynes_audit.audit(BABBLE, io="pread").to_dict()
+
+
+def test_a_way_of_reading_that_does_not_exist_is_a_usage_error() -> None:
+    with pytest.raises(jaynes_audit.UsageError, match="io"):
+        jaynes_audit.audit(BABBLE, io="telepathy")
+
+
+def test_a_missing_path_is_an_error_that_says_so() -> None:
+    with pytest.raises(jaynes_audit.CouldNotRead, match="does not exist"):
+        jaynes_audit.audit("no/such/checkpoint")
