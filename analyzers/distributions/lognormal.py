@@ -184,7 +184,7 @@ def _log_normal_probability(lower: Floats, upper: Floats) -> Floats:
     middle = (lower < 0) & (upper > 0)
     probability[middle] = 1 - (beyond_lower + beyond_upper)[middle]
     with np.errstate(divide="ignore"):
-        logarithm = np.log(probability)
+        logarithm: Floats = np.log(probability)
     near, far = np.minimum(np.abs(lower), np.abs(upper)), np.maximum(np.abs(lower), np.abs(upper))
     beyond = ~middle & (near > FAR_TAIL)
     if beyond.any():

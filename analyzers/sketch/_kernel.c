@@ -22,8 +22,8 @@
 #define WIDEST_VECTORS
 #endif
 
-enum { CODES = 65536, TABLES = 2, TILE = 2048, TILE_ROWS = 8, LANES = 32, BITMAP_WORDS = CODES / 64 };
-enum { SIGN_BIT = 0x8000, CELL_CODES = 4, CELLS = SIGN_BIT / CELL_CODES };
+enum { CODES = 65536, TABLES = 2, TILE = 2048, TILE_ROWS = 8, LANES = 32 };
+enum { SIGN_BIT = 0x8000, CELL_CODES = 4, CELLS = SIGN_BIT / CELL_CODES, CELL_WORDS = CELLS / 64 };
 enum { BF16, F16, F32, KINDS };
 
 static const Py_ssize_t ITEM_BYTES[KINDS] = {2, 2, 4};
@@ -136,14 +136,24 @@ static void count_codes(const Half *restrict codes, int n, uint32_t *restrict ta
     for (; i < n; i++) even[codes[i]]++;
 }
 
-static void mark_codes(const Half *codes, int n, uint64_t *bitmap) {
-    for (int i = 0; i < n; i++) bitmap[codes[i] >> 6] |= (uint64_t)1 << (codes[i] & 63);
+/* Which codes and which cells have occurred, one bit each. */
+typedef struct {
+    uint64_t codes[CODES / 64]; /* in the layer */
+    uint64_t cells[CELL_WORDS]; /* in the row block */
+} Marks;
+
+static void mark(const Half *codes, int n, Marks *marks) {
+    for (int i = 0; i < n; i++) {
+        uint32_t cell = (codes[i] & (SIGN_BIT - 1)) / CELL_CODES;
+        marks->codes[codes[i] >> 6] |= (uint64_t)1 << (codes[i] & 63);
+        marks->cells[cell >> 6] |= (uint64_t)1 << (cell & 63);
+    }
 }
 
 typedef struct {
     int kind;
     uint32_t *tables;
-    uint64_t *bitmap;   /* NULL: do not mark which codes occur */
+    Marks *marks;       /* NULL: do not mark what occurs */
     double *rows;       /* NULL: no sums of squares are wanted */
     double *columns;
     Float32Facts facts;
@@ -166,7 +176,7 @@ static void tile(Pass *pass, const void *stored, int n, double *row, double *col
         codes = halves;
     }
     count_codes(codes, n, pass->tables);
-    if (pass->bitmap) mark_codes(codes, n, pass->bitmap);
+    if (pass->marks) mark(codes, n, pass->marks);
 }
 
 static void rows_of_tiles(Pass *pass, const unsigned char *stored, Py_ssize_t rows, Py_ssize_t columns) {
@@ -212,28 +222,36 @@ static void drain_all(uint32_t *tables, Entries *entries) {
     }
 }
 
-/* The codes of a small block are few among 65,536: a bitmap finds them without a look at every counter. */
-static void drain_marked(uint32_t *tables, uint64_t *bitmap, Entries *entries) {
-    for (Py_ssize_t word = 0; word < BITMAP_WORDS; word++)
+/* The codes of a small layer are few among 65,536: a bitmap finds them without a look at every counter. */
+static void drain_marked(uint32_t *tables, const uint64_t *bitmap, Entries *entries) {
+    for (Py_ssize_t word = 0; word < CODES / 64; word++)
         for (uint64_t left = bitmap[word]; left; left &= left - 1) {
             Py_ssize_t code = word * 64 + __builtin_ctzll(left);
             append(entries, code, take(tables, code));
         }
 }
 
-/* Put a block's entries back, to be counted with those of the other blocks. */
-static void put_back(uint32_t *tables, const Entries *entries) {
-    for (Py_ssize_t i = 0; i < entries->length; i++) tables[entries->codes[i]] += (uint32_t)entries->tallies[i];
+/* Cells are four neighbouring magnitudes, signs folded: fine enough for the spread between row blocks. */
+static int64_t cell_tally(const uint32_t *tables, Py_ssize_t cell) {
+    int64_t tally = 0;
+    for (Py_ssize_t table = 0; table < TABLES * CODES; table += SIGN_BIT)
+        for (int k = 0; k < CELL_CODES; k++) tally += tables[table + cell * CELL_CODES + k];
+    return tally;
 }
 
-/* Cells of four neighbouring magnitudes, signs folded: fine enough for the spread between row blocks. */
 static void fold_all(const uint32_t *restrict tables, int64_t *restrict cells) {
-    for (Py_ssize_t cell = 0; cell < CELLS; cell++) {
-        int64_t tally = 0;
-        for (Py_ssize_t table = 0; table < TABLES * CODES; table += SIGN_BIT)
-            for (int k = 0; k < CELL_CODES; k++) tally += tables[table + cell * CELL_CODES + k];
-        cells[cell] = tally;
-    }
+    for (Py_ssize_t cell = 0; cell < CELLS; cell++) cells[cell] = cell_tally(tables, cell);
+}
+
+/* What the marked cells have gained since the block before. */
+static void append_cells(const uint32_t *tables, const uint64_t *bitmap, int64_t *before, Entries *entries) {
+    for (Py_ssize_t word = 0; word < CELL_WORDS; word++)
+        for (uint64_t left = bitmap[word]; left; left &= left - 1) {
+            Py_ssize_t cell = word * 64 + __builtin_ctzll(left);
+            int64_t tally = cell_tally(tables, cell);
+            append(entries, cell * CELL_CODES, tally - before[cell]);
+            before[cell] = tally;
+        }
 }
 
 /* ---- the border to Python: every size is checked before the GIL is released ---- */
@@ -365,8 +383,8 @@ static PyObject *fold(PyObject *self, PyObject *args) {
 PyDoc_STRVAR(count_blocks_doc,
              "count_blocks(kind, stored, rows, columns, edges, tables, codes, tallies, ends, row_squares, "
              "column_squares, facts)\n--\n\n"
-             "Count a small layer whole: the entries of each row block follow one another, ends[b] after block b, and "
-             "after the blocks come the entries of the whole layer, up to the index returned.");
+             "Count a small layer whole: the cells of each row block follow one another, ends[b] after block b, and "
+             "after the blocks come the codes of the whole layer, up to the index returned.");
 
 static int edges_rise(const int64_t *edges, Py_ssize_t blocks, Py_ssize_t rows) {
     int rising = blocks >= 1 && edges[0] == 0 && edges[blocks] == rows;
@@ -376,21 +394,20 @@ static int edges_rise(const int64_t *edges, Py_ssize_t blocks, Py_ssize_t rows) 
 
 static void blocks_and_whole(Pass *pass, const unsigned char *stored, Py_ssize_t columns, const int64_t *edges,
                              Py_ssize_t blocks, Entries *entries, int64_t *ends) {
-    uint64_t bitmap[BITMAP_WORDS], whole[BITMAP_WORDS] = {0};
+    Marks marks = {{0}, {0}};
+    int64_t before[CELLS] = {0};
     double *all_rows = pass->rows;
-    pass->bitmap = bitmap;
+    pass->marks = &marks;
     for (Py_ssize_t block = 0; block < blocks; block++) {
-        memset(bitmap, 0, sizeof bitmap);
+        memset(marks.cells, 0, sizeof marks.cells);
         pass->rows = all_rows ? all_rows + edges[block] : NULL;
         rows_of_tiles(pass, stored + edges[block] * columns * ITEM_BYTES[pass->kind], edges[block + 1] - edges[block],
                       columns);
-        drain_marked(pass->tables, bitmap, entries);
+        append_cells(pass->tables, marks.cells, before, entries);
         ends[block] = entries->length;
-        for (Py_ssize_t word = 0; word < BITMAP_WORDS; word++) whole[word] |= bitmap[word];
     }
-    pass->bitmap = NULL;
-    put_back(pass->tables, entries);
-    drain_marked(pass->tables, whole, entries);
+    pass->marks = NULL;
+    drain_marked(pass->tables, marks.codes, entries);
 }
 
 static PyObject *count_blocks(PyObject *self, PyObject *args) {

@@ -139,14 +139,16 @@ def count_blocks(
 ) -> int:
     """Count a small layer whole.
 
-    The entries (codes and tallies) of each row block follow one another, `ends[b]` after block b; after the blocks come
-    the entries of the whole layer, up to the index returned. Both arrays have room for twice the number of weights.
+    The cells of each row block (their first codes, and tallies) follow one another, `ends[b]` after block b; after the
+    blocks come the codes of the whole layer, up to the index returned. Both arrays have room for twice the number of
+    weights.
     """
     matrix = as_matrix(kind, stored, rows, columns)
     add_squares(kind, matrix, row_squares, column_squares)
     block = np.repeat(np.arange(ends.size, dtype=np.uint32), np.diff(edges))
     of_weights = codes_of(kind, matrix, facts)
-    keys, tally = np.unique((block[:, np.newaxis] << np.uint32(16)) | of_weights, return_counts=True)
+    cells = of_weights & np.uint16(CODES // 2 - CELL_CODES)  # without the sign and the place in the cell
+    keys, tally = np.unique((block[:, np.newaxis] << np.uint32(16)) | cells, return_counts=True)
     whole, whole_tally = np.unique(of_weights, return_counts=True)
     length = int(keys.size + whole.size)
     codes[:length] = np.concatenate([keys & np.uint32(0xFFFF), whole])

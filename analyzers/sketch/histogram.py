@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -115,28 +115,31 @@ def _magnitudes_on(grid: Grid, histograms: Sequence[Histogram]) -> list["Magnitu
     # Only the codes between the least and the greatest are looked at: a layer has few of the 32,768.
     lowest, highest = (int(codes.min()), int(codes.max())) if codes.size else (0, 0)
     width = highest - lowest + 1
-    folded = np.zeros(len(histograms) * width, np.int64)
-    keys = owner * width + (codes - lowest)
-    is_negative = np.concatenate([histogram.codes for histogram in histograms])[usable] >= SIGN_BIT
-    for side in (~is_negative, is_negative):
-        folded[keys[side]] += tallies[side]  # no key twice on one side
-    occurring = np.flatnonzero(folded)
+    # bincount adds in float64, which is exact up to 2**53 weights.
+    folded = np.bincount(owner * width + (codes - lowest), weights=tallies, minlength=len(histograms) * width)
+    [occurring] = folded.nonzero()
     ends = np.searchsorted(occurring, np.arange(1, len(histograms)) * width)
-    codes, tallies = occurring % width + lowest, folded[occurring]
+    codes, tallies = occurring % width + lowest, folded[occurring].astype(np.int64)
     return [
         Magnitudes(grid=grid, codes=of_codes, tallies=of_tallies)
         for of_codes, of_tallies in zip(np.split(codes, ends), np.split(tallies, ends), strict=True)
     ]
 
 
+@cache
+def _kinds(grid: Grid) -> npt.NDArray[np.intp]:
+    """The kind of every code: zero, subnormal, normal, greatest, infinite, NaN, and 6 more for the negative ones."""
+    bounds = np.array([0, 1, grid.normal, grid.largest, grid.not_finite, grid.not_finite + 1])
+    of_magnitudes = np.searchsorted(bounds, np.arange(SIGN_BIT), side="right") - 1
+    return np.concatenate([of_magnitudes, of_magnitudes + bounds.size])
+
+
 def _special_on(grid: Grid, histograms: Sequence[Histogram]) -> list["SpecialCounts"]:
     owner, codes, tallies = _end_to_end(histograms)
-    bounds = np.array([0, 1, grid.normal, grid.largest, grid.not_finite, grid.not_finite + 1])
-    bounds = np.concatenate([bounds, bounds + SIGN_BIT])
-    kind = np.searchsorted(bounds, codes, side="right") - 1
-    counts = np.zeros((len(histograms), bounds.size), np.int64)
-    np.add.at(counts, (owner, kind), tallies)
-    signs = counts.reshape(len(histograms), 2, -1)
+    kinds = _kinds(grid)
+    number = int(kinds[-1]) + 1
+    counts = np.bincount(owner * number + kinds[codes], weights=tallies, minlength=len(histograms) * number)
+    signs = counts.astype(np.int64).reshape(len(histograms), 2, -1)
     return [
         SpecialCounts(
             weights=sum(of_kinds),

@@ -32,8 +32,7 @@ SMALLEST_FLOAT32 = np.finfo(np.float32).smallest_subnormal
 class BlockCounts:
     """Counts by row block, for the spread between blocks: block b has entries `ends[b-1]:ends[b]`.
 
-    In layers of more than 32,768 weights an entry is a cell of four neighbouring magnitudes, signs folded, named by its
-    first code; in smaller ones it is a single code, sign included.
+    An entry is a cell of four neighbouring magnitudes, signs folded, named by its first code.
     """
 
     codes: npt.NDArray[np.uint16]
@@ -41,7 +40,7 @@ class BlockCounts:
     ends: npt.NDArray[np.int64]
 
     def of_block(self, block: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
-        """Give one block's codes and tallies."""
+        """Give one block's cells and tallies."""
         entries = slice(int(self.ends[block - 1]) if block else 0, int(self.ends[block]))
         return self.codes[entries], self.tallies[entries]
 
@@ -240,9 +239,8 @@ class _Tally:
         """Count the block's cells: those in the tables now, less those that were there when it began."""
         KERNEL.fold(_SCRATCH.tables, _SCRATCH.cells)
         grown = _SCRATCH.cells - self.cells
-        occurring = np.flatnonzero(grown)
-        codes = (occurring * CELL_CODES).astype(np.uint16)
-        self.block_runs.append(Run(self.block, codes, grown[occurring]))
+        [occurring] = grown.nonzero()
+        self.block_runs.append(Run(self.block, (occurring * CELL_CODES).astype(np.uint16), grown[occurring]))
         self.cells = _SCRATCH.cells.copy()
 
     def _drain(self) -> None:
