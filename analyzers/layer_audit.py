@@ -12,7 +12,7 @@ from jaynes_audit.analyzers.distributions.lognormal import LognormalFit, fit_wit
 from jaynes_audit.analyzers.distributions.moments import LogMomentErrors, NotFitted
 from jaynes_audit.analyzers.roles import HIDDEN_LAYERS, Role
 from jaynes_audit.analyzers.sketch.extent import Extent
-from jaynes_audit.analyzers.sketch.histogram import measure_together
+from jaynes_audit.analyzers.sketch.histogram import count_special_together
 from jaynes_audit.analyzers.sketch.sketch import Sketch
 
 
@@ -90,7 +90,7 @@ class LayerAudit:
 
 def audit_layers(layers: Sequence[Layer], sketches: Sequence[Sketch], criterion: Criterion) -> list[LayerAudit]:
     """Fit and count layers from their sketches. Many small ones at once cost far less than one by one."""
-    measure_together([each.histogram for each in sketches])
+    count_special_together([each.histogram for each in sketches])
     measured = zip(layers, sketches, _scales(sketches), fit_with_errors(sketches), strict=True)
     return [
         _audit(layer, each, criterion, scales=scales, fit=fit, errors=errors)

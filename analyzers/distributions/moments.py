@@ -85,10 +85,15 @@ def log_moment_errors(
     them has all the spread, the errors of independent weights are given and `blocks` is 0: from fewer groups the
     jackknife would be off by a fifth or more.
     """
-    errors = [_independent_errors(each) for each in moments]
     blocked = [layer for layer, each in enumerate(counts) if each.ends.size == ROW_BLOCKS]
-    if not blocked:
-        return errors
+    left_out_in_turn = _jackknife(stack, moments, counts, blocked) if blocked else {}
+    return [left_out_in_turn.get(layer) or _independent_errors(each) for layer, each in enumerate(moments)]
+
+
+def _jackknife(
+    stack: Stack, moments: Sequence[LogMoments], counts: Sequence[BlockCounts], blocked: Sequence[int]
+) -> dict[int, LogMomentErrors]:
+    """The errors of those of the layers `blocked` that allow it, by layer."""
     centers = [moments[layer].log_mean for layer in blocked]
     sums = _block_power_sums(stack, [counts[layer] for layer in blocked], centers)
     others = sums.sum(axis=2, keepdims=True) - sums
@@ -98,14 +103,16 @@ def log_moment_errors(
         spread = left_out[1] ** 2 > LEAST_SPREAD * others[2] / others[0]
         deviations = left_out - left_out.mean(axis=2, keepdims=True)
         jackknife = np.sqrt((ROW_BLOCKS - 1) / ROW_BLOCKS * (deviations**2).sum(axis=2))
-    usable = ((sums[0] > 0) & spread).all(axis=1)
-    for layer, values, is_usable in zip(blocked, jackknife.T, usable, strict=True):
-        if is_usable and np.isfinite(values).all():
-            mean, sigma, skewness, kurtosis = values.tolist()
-            errors[layer] = LogMomentErrors(
-                blocks=ROW_BLOCKS, log_mean=mean, log_sigma=sigma, skewness=skewness, excess_kurtosis=kurtosis
-            )
-    return errors
+    usable = ((sums[0] > 0) & spread).all(axis=1) & np.isfinite(jackknife).all(axis=0)
+    return {
+        layer: LogMomentErrors(
+            blocks=ROW_BLOCKS, log_mean=mean, log_sigma=sigma, skewness=skewness, excess_kurtosis=kurtosis
+        )
+        for layer, (mean, sigma, skewness, kurtosis), is_usable in zip(
+            blocked, jackknife.T.tolist(), usable.tolist(), strict=True
+        )
+        if is_usable
+    }
 
 
 def _independent_errors(moments: LogMoments) -> LogMomentErrors:

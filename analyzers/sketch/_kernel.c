@@ -255,6 +255,33 @@ static void append_cells(const uint32_t *tables, const uint64_t *bitmap, int64_t
         }
 }
 
+/* The finite non-zero codes of one sign: they lie between two places of a rising list. */
+static Py_ssize_t first_at_least(const uint16_t *codes, Py_ssize_t length, uint32_t bound) {
+    Py_ssize_t low = 0, high = length;
+    while (low < high) {
+        Py_ssize_t middle = low + (high - low) / 2;
+        if (codes[middle] < bound) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static Py_ssize_t merge_signs(const uint16_t *codes, const int64_t *tallies, Py_ssize_t length, uint32_t not_finite,
+                              int64_t *magnitudes, int64_t *merged) {
+    Py_ssize_t i = first_at_least(codes, length, 1), last_i = first_at_least(codes, length, not_finite);
+    Py_ssize_t j = first_at_least(codes, length, SIGN_BIT + 1);
+    Py_ssize_t last_j = first_at_least(codes, length, SIGN_BIT + not_finite), at = 0;
+    for (; i < last_i || j < last_j; at++) {
+        uint32_t positive = i < last_i ? codes[i] : CODES;
+        uint32_t negative = j < last_j ? codes[j] - SIGN_BIT : CODES;
+        magnitudes[at] = positive < negative ? positive : negative;
+        merged[at] = 0;
+        if (positive <= negative) merged[at] += tallies[i++];
+        if (negative <= positive) merged[at] += tallies[j++];
+    }
+    return at;
+}
+
 /* ---- the border to Python: every size is checked before the GIL is released ---- */
 
 typedef struct {
@@ -381,6 +408,37 @@ static PyObject *fold(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(fold_signs_doc, "fold_signs(codes, tallies, not_finite, magnitudes, merged)\n--\n\n"
+                             "Count the finite non-zero codes, which rise, without their signs, and return how many "
+                             "magnitudes there are.");
+
+static PyObject *fold_signs(PyObject *self, PyObject *args) {
+    PyObject *codes_object, *tallies_object, *magnitudes_object, *merged_object;
+    int not_finite;
+    Buffers all = {.held = 0};
+    Py_ssize_t found = -1;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OOiOO", &codes_object, &tallies_object, &not_finite, &magnitudes_object,
+                          &merged_object))
+        return NULL;
+    if (not_finite < 1 || not_finite > SIGN_BIT) {
+        PyErr_SetString(PyExc_ValueError, "not_finite must be a code without its sign bit");
+        return NULL;
+    }
+    const uint16_t *codes = borrow(&all, codes_object, PyBUF_SIMPLE, -2, "codes");
+    Py_ssize_t length = codes ? all.buffers[0].len / 2 : 0;
+    const int64_t *tallies = codes ? borrow(&all, tallies_object, PyBUF_SIMPLE, length * 8, "tallies") : NULL;
+    int64_t *magnitudes = tallies ? borrow(&all, magnitudes_object, PyBUF_WRITABLE, length * 8, "magnitudes") : NULL;
+    int64_t *merged = magnitudes ? borrow(&all, merged_object, PyBUF_WRITABLE, length * 8, "merged") : NULL;
+    if (merged) {
+        Py_BEGIN_ALLOW_THREADS
+        found = merge_signs(codes, tallies, length, (uint32_t)not_finite, magnitudes, merged);
+        Py_END_ALLOW_THREADS
+    }
+    release(&all);
+    return found < 0 ? NULL : PyLong_FromSsize_t(found);
+}
+
 PyDoc_STRVAR(count_blocks_doc,
              "count_blocks(kind, stored, rows, columns, edges, tables, codes, tallies, ends, row_squares, "
              "column_squares, facts)\n--\n\n"
@@ -454,6 +512,7 @@ static PyMethodDef methods[] = {
     {"count", count, METH_VARARGS, count_doc},
     {"drain", drain, METH_VARARGS, drain_doc},
     {"fold", fold, METH_VARARGS, fold_doc},
+    {"fold_signs", fold_signs, METH_VARARGS, fold_signs_doc},
     {"count_blocks", count_blocks, METH_VARARGS, count_blocks_doc},
     {NULL, NULL, 0, NULL},
 };

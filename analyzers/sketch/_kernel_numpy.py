@@ -123,6 +123,23 @@ def fold(tables: Counts, cells: npt.NDArray[np.int64]) -> None:
     cells[:] = tables.reshape(-1, CELLS, CELL_CODES).sum(axis=(0, 2), dtype=np.int64)
 
 
+def fold_signs(
+    codes: npt.NDArray[np.uint16],
+    tallies: npt.NDArray[np.int64],
+    not_finite: int,
+    magnitudes: npt.NDArray[np.int64],
+    merged: npt.NDArray[np.int64],
+) -> int:
+    """Count the finite non-zero codes, which rise, without their signs, and return how many magnitudes there are."""
+    unsigned = codes & np.uint16(CODES // 2 - 1)
+    usable = (unsigned > 0) & (unsigned < not_finite)
+    folded = np.bincount(unsigned[usable], weights=tallies[usable])  # float64 counts exactly up to 2**53
+    occurring = np.flatnonzero(folded)
+    magnitudes[: occurring.size] = occurring
+    merged[: occurring.size] = folded[occurring]
+    return occurring.size
+
+
 def count_blocks(
     kind: int,
     stored: npt.NDArray[np.generic],

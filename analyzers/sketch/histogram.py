@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from jaynes_audit.analyzers.dtypes import Dtype
 from jaynes_audit.analyzers.sketch.grid import SIGN_BIT, Grid, grid_of
+from jaynes_audit.analyzers.sketch.kernel import KERNEL
 
 CODES = 65536
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,7 +37,9 @@ class Histogram:
     @cached_property
     def magnitudes(self) -> "Magnitudes":
         """The finite non-zero weights, signs folded."""
-        return _magnitudes_on(self.grid, [self])[0]
+        codes, tallies = np.empty(self.codes.size, np.int64), np.empty(self.codes.size, np.int64)
+        found = KERNEL.fold_signs(self.codes, self.tallies, self.grid.not_finite, codes, tallies)
+        return Magnitudes(grid=self.grid, codes=codes[:found], tallies=tallies[:found])
 
     @cached_property
     def special(self) -> "SpecialCounts":
@@ -84,48 +85,6 @@ class Magnitudes:
         return int(self.tallies.sum())
 
 
-def measure_together(histograms: Sequence[Histogram]) -> None:
-    """Work out `magnitudes` and `special` of many histograms at once, which each would do by itself when first asked.
-
-    Array arithmetic has a price per call: 64 small layers together cost hardly more than one.
-    """
-    alike: dict[Grid, list[Histogram]] = defaultdict(list)
-    for histogram in histograms:
-        alike[histogram.grid].append(histogram)
-    for grid, group in alike.items():
-        for histogram, magnitudes, special in zip(
-            group, _magnitudes_on(grid, group), _special_on(grid, group), strict=True
-        ):
-            # Where cached_property looks first.
-            vars(histogram).update(magnitudes=magnitudes, special=special)
-
-
-def _end_to_end(histograms: Sequence[Histogram]) -> tuple[Integers, Integers, Integers]:
-    """The codes and tallies of all histograms, and of which each entry is."""
-    owner = np.repeat(np.arange(len(histograms)), [histogram.codes.size for histogram in histograms])
-    codes = np.concatenate([histogram.codes for histogram in histograms]).astype(np.int64)
-    return owner, codes, np.concatenate([histogram.tallies for histogram in histograms])
-
-
-def _magnitudes_on(grid: Grid, histograms: Sequence[Histogram]) -> list["Magnitudes"]:
-    owner, codes, tallies = _end_to_end(histograms)
-    codes &= SIGN_BIT - 1
-    usable = (codes > 0) & (codes < grid.not_finite)
-    owner, codes, tallies = owner[usable], codes[usable], tallies[usable]
-    # Only the codes between the least and the greatest are looked at: a layer has few of the 32,768.
-    lowest, highest = (int(codes.min()), int(codes.max())) if codes.size else (0, 0)
-    width = highest - lowest + 1
-    # bincount adds in float64, which is exact up to 2**53 weights.
-    folded = np.bincount(owner * width + (codes - lowest), weights=tallies, minlength=len(histograms) * width)
-    [occurring] = folded.nonzero()
-    ends = np.searchsorted(occurring, np.arange(1, len(histograms)) * width)
-    codes, tallies = occurring % width + lowest, folded[occurring].astype(np.int64)
-    return [
-        Magnitudes(grid=grid, codes=of_codes, tallies=of_tallies)
-        for of_codes, of_tallies in zip(np.split(codes, ends), np.split(tallies, ends), strict=True)
-    ]
-
-
 @cache
 def _kinds(grid: Grid) -> npt.NDArray[np.intp]:
     """The kind of every code: zero, subnormal, normal, greatest, infinite, NaN, and 6 more for the negative ones."""
@@ -134,8 +93,23 @@ def _kinds(grid: Grid) -> npt.NDArray[np.intp]:
     return np.concatenate([of_magnitudes, of_magnitudes + bounds.size])
 
 
-def _special_on(grid: Grid, histograms: Sequence[Histogram]) -> list["SpecialCounts"]:
-    owner, codes, tallies = _end_to_end(histograms)
+def count_special_together(histograms: Sequence[Histogram]) -> None:
+    """Work out `special` of many histograms at once, which each would do by itself when first asked.
+
+    Array arithmetic has a price per call: 64 small layers together cost hardly more than one.
+    """
+    alike: dict[Grid, list[Histogram]] = defaultdict(list)
+    for histogram in histograms:
+        alike[histogram.grid].append(histogram)
+    for grid, group in alike.items():
+        for histogram, special in zip(group, _special_on(grid, group), strict=True):
+            vars(histogram)["special"] = special  # where cached_property looks first
+
+
+def _special_on(grid: Grid, histograms: Sequence[Histogram]) -> list[SpecialCounts]:
+    owner = np.repeat(np.arange(len(histograms)), [histogram.codes.size for histogram in histograms])
+    codes = np.concatenate([histogram.codes for histogram in histograms])
+    tallies = np.concatenate([histogram.tallies for histogram in histograms])
     kinds = _kinds(grid)
     number = int(kinds[-1]) + 1
     counts = np.bincount(owner * number + kinds[codes], weights=tallies, minlength=len(histograms) * number)

@@ -23,6 +23,7 @@ CODES = 65536
 KIND_DTYPES = (np.dtype("<u2"), np.dtype("<u2"), np.dtype("<u4"))
 """The patterns of each kind of weight, as integers."""
 
+FIRST_NOT_FINITE = (0x7F80, 0x7C00, 0x7F80)
 SIGN_BITS = (0x8000, 0x8000, 0x80000000)
 MAGNITUDES = (
     # zero, smallest and largest subnormal, smallest normal, 1, the greatest, infinity, NaNs
@@ -98,7 +99,12 @@ def counted(kernel: ModuleType, case: Case) -> Result:
     cells = np.empty(_kernel_numpy.CELLS, np.int64)
     kernel.fold(tables, cells)
     found = kernel.drain(tables, codes, tallies)
-    exact = (codes[:found].tolist(), tallies[:found].tolist(), facts_of(facts), int(tables.sum()), cells.tolist())
+    magnitudes, merged = np.empty(found, np.int64), np.empty(found, np.int64)
+    folded = kernel.fold_signs(codes[:found], tallies[:found], FIRST_NOT_FINITE[case.kind], magnitudes, merged)
+    exact = (
+        *(codes[:found].tolist(), tallies[:found].tolist(), facts_of(facts), int(tables.sum()), cells.tolist()),
+        *(magnitudes[:folded].tolist(), merged[:folded].tolist()),
+    )
     return Result(exact=exact, rows=rows, columns=columns)
 
 
@@ -203,6 +209,12 @@ def misuses() -> Iterator[tuple[str, str, tuple[object, ...]]]:
         short = tuple(each if index != place else each.reshape(-1)[:-1] for index, each in enumerate(full))
         yield f"buffer {place} too short", "drain", short
     cells = np.empty(_kernel_numpy.CELLS, np.int64)
+    entries = (np.zeros(3, np.uint16), np.zeros(3, np.int64), 0x7F80, np.zeros(3, np.int64), np.zeros(3, np.int64))
+    for place in (1, 3, 4):
+        short = tuple(each[:-1] if index == place else each for index, each in enumerate(entries))
+        yield f"buffer {place} too short", "fold_signs", short
+    for not_finite in (-1, 0, 0x8001):
+        yield "no such magnitude", "fold_signs", (*entries[:2], not_finite, *entries[3:])
     yield "tables too short", "fold", (full[0][0], cells)
     yield "cells too short", "fold", (full[0], cells[:-1])
 

@@ -1,11 +1,13 @@
 """Two kernels, one behaviour: the compiled one computes what the NumPy one specifies."""
 
 import os
+from collections import Counter
 from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaynes_audit.analyzers.sketch import _kernel_numpy
 from jaynes_audit.analyzers.sketch.kernel import chosen
@@ -181,3 +183,16 @@ def test_the_numpy_kernel_can_be_asked_for() -> None:
 
 def test_the_compiled_kernel_is_taken_where_it_was_built(kernel: ModuleType) -> None:
     assert chosen(environment={}) is kernel
+
+
+@given(codes=st.lists(st.integers(0, CODES - 1), unique=True).map(sorted), not_finite=st.sampled_from([0x7C00, 0x7F80]))
+def test_folding_signs_counts_finite_non_zero_magnitudes(kernel: ModuleType, codes: list[int], not_finite: int) -> None:
+    tallies = np.arange(1, len(codes) + 1, dtype=np.int64)
+    expected: Counter[int] = Counter()
+    for code, tally in zip(codes, tallies.tolist(), strict=True):
+        if 0 < code & 0x7FFF < not_finite:
+            expected[code & 0x7FFF] += tally
+    for module in (kernel, _kernel_numpy):
+        magnitudes, merged = np.empty(len(codes), np.int64), np.empty(len(codes), np.int64)
+        found = module.fold_signs(np.array(codes, np.uint16), tallies, not_finite, magnitudes, merged)
+        assert list(zip(magnitudes[:found].tolist(), merged[:found].tolist(), strict=True)) == sorted(expected.items())
