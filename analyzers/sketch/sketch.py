@@ -23,6 +23,7 @@ CONTENT_BITS = 128
 TABLE_LIMIT = (1 << 32) - 1  # the kernel's counters have 32 bits and are emptied before they can run over
 NO_SUMS = (None, None)
 NO_CELLS = np.zeros(CELLS, np.int64)
+NO_CELLS.flags.writeable = False
 LARGEST_FLOAT32 = np.finfo(np.float32).max
 LARGEST_FLOAT64 = np.finfo(np.float64).max
 SMALLEST_FLOAT32 = np.finfo(np.float32).smallest_subnormal
