@@ -36,8 +36,8 @@ typedef struct {
     uint64_t max_finite; /* how many weights are +-FLT_MAX exactly */
 } Float32Facts;
 
-/* Stored weights have no alignment that can be relied on. Loops over them count in Py_ssize_t: Python's own flags have
- * -fwrapv, under which an index of 32 bits keeps the vectoriser away and makes this kernel three times slower. */
+/* Stored weights have no alignment that can be relied on. Loops over them count in Py_ssize_t: where Python's own flags
+ * have -fwrapv, an index of 32 bits keeps the vectoriser away and makes this kernel three times slower. */
 typedef uint16_t Half __attribute__((aligned(1), may_alias));
 typedef uint32_t Single __attribute__((aligned(1), may_alias));
 
