@@ -57,6 +57,9 @@ def plural(number: int, one: str, many: str) -> str:
 # ---- the answer
 
 
+AS_FAR_BEYOND = 2  # Gaussian values: as far beyond Gaussian noise as a lognormal, at 0, lies before it
+
+
 def headline(model: "ModelRecord", ruler: "RulerRecord") -> Sentence:
     """The answer in one sentence: how many matrices, and what their strengths measure beside the ruler."""
     return sentence(Span(model.target, Tone.STRONG), f": {answer(model, ruler)}")
@@ -87,12 +90,20 @@ def answer(model: "ModelRecord", ruler: "RulerRecord") -> str:
 
 
 def _nearer(connected: "ConnectedRecord", ruler: "RulerRecord") -> str:
-    """Plain arithmetic: is each median nearer to the Gaussian's value or to 0, the lognormal's? No verdict."""
+    """Plain arithmetic: is each median nearer to the Gaussian's value or to 0, the lognormal's? No verdict.
+
+    Uniform weights lie on the other side of the Gaussian's; where they are as far from it as a lognormal is, "nearer to
+    the Gaussian" would mislead.
+    """
     measures = (
         ("skewness", connected.skewness, ruler.skewness),
         ("psi", connected.psi, ruler.psi),
         ("KS", connected.ks, ruler.ks),
     )
+    beyond = [name for name, spread, at in measures if spread and spread.median / at > AS_FAR_BEYOND]
+    if beyond:
+        names = " and ".join(beyond)
+        return f"their strengths measure beyond Gaussian noise by {names}, on the side away from a lognormal"
     to_gaussian: list[str] = []
     to_lognormal: list[str] = []
     for name, spread, of_gaussian in measures:

@@ -145,6 +145,7 @@ def test_formats_for_programs_hold_everything_whatever_the_view(format_: Format,
             fit(skewness=-0.5, psi=0.02, ks=0.09),
             "nearer to a lognormal by skewness and psi, nearer to Gaussian noise by KS",
         ),
+        (fit(skewness=-2.0, psi=0.419, ks=0.159), "beyond Gaussian noise by psi, on the side away from a lognormal"),
         (NotFitted("every weight is zero or not finite"), "none of them could be fitted"),
     ],
 )
