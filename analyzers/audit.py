@@ -8,21 +8,45 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from jaynes_audit.analyzers.anatomy import Anatomy, VarianceShares, anatomy, variance_shares
 from jaynes_audit.analyzers.checkpoints.tensor import Checkpoint, Defect, Tensor
 from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
 from jaynes_audit.analyzers.chunks import Layer, chunks, layers_of
+from jaynes_audit.analyzers.distributions.histogram_fit import HistogramBins, HistogramFit, fit_histogram
+from jaynes_audit.analyzers.distributions.lognormal import LognormalFit
+from jaynes_audit.analyzers.distributions.moments import NotFitted
+from jaynes_audit.analyzers.distributions.ranking import Ranking, rank
 from jaynes_audit.analyzers.dtypes import FLOATS, Dtype
 from jaynes_audit.analyzers.engine import in_order
 from jaynes_audit.analyzers.errors import CouldNotRead, RefusedFile
-from jaynes_audit.analyzers.layer_audit import Criterion, LayerAudit, audit_layers
+from jaynes_audit.analyzers.layer_audit import (
+    Criterion,
+    Evidence,
+    LayerAudit,
+    MeasuredLayer,
+    judged,
+    measure_layers,
+    unjudged,
+)
+from jaynes_audit.analyzers.layer_verdict import looks_lognormal
 from jaynes_audit.analyzers.role_audit import RoleAudit, audit_role
-from jaynes_audit.analyzers.roles import Role
-from jaynes_audit.analyzers.sketch.histogram import Histogram, Pool
+from jaynes_audit.analyzers.roles import ENDS, HIDDEN_LAYERS, Role
+from jaynes_audit.analyzers.sketch.histogram import Histogram, Magnitudes, Pool
 from jaynes_audit.analyzers.sketch.sketch import Sketch, sketch
 
 PIECE_BYTES = 64 << 20  # a larger layer is shared out in pieces of about this
 BATCH_BYTES = 8 << 20  # smaller layers travel together up to about this, or the queue would cost more than the work
 BATCH_PIECES = 64
+NOISE_SEED = 0  # of the Gaussian noise beside a histogram: the same report every time
+RANKED_TOGETHER = 32  # layers; array arithmetic on one alone would cost seven times as much
+HALF = 0.5  # the report says what its conclusions are at half the criterion, so matrices down to there are judged
+
+JUDGED = HIDDEN_LAYERS | ENDS
+NOT_JUDGED = NotFitted("not compared with other families: smaller than half of what counts as highly connected")
+NO_MATRIX = NotFitted("not compared with other families: no weight matrix")
+ROUTER = NotFitted("not compared with other families: a router chooses among experts and carries no signal")
+NO_HISTOGRAM = NotFitted("no curve was laid through its histogram (--method histogram)")
+NOT_DISSECTED = NotFitted("the scales of its rows and columns were not divided out (--anatomy)")
 
 TIEABLE = frozenset({Role.EMBEDDING, Role.HEAD})  # other equal layers are a finding, not a way to save memory
 
@@ -80,6 +104,7 @@ class Audit:
     coverage: Coverage
     layers: tuple[LayerAudit, ...]
     roles: tuple[RoleAudit, ...]
+    variance: VarianceShares | NotFitted
     left_out: tuple[LeftOut, ...]
     aliases: Mapping[str, str]
     defects: tuple[Defect, ...]
@@ -126,7 +151,7 @@ USUAL_CRITERION = Criterion()
 
 
 def bytes_to_read(checkpoint: Checkpoint, selection: Selection) -> int:
-    """Add up the bytes that an audit of this selection reads, for whoever wants to show how far it is."""
+    """Add up the bytes that the first pass of an audit reads, for whoever wants to show how far it is."""
     layers, _ = _plan(checkpoint, selection)
     return sum(piece.bytes for layer in layers for piece in _pieces(layer))
 
@@ -136,25 +161,36 @@ def audit_checkpoint(
     *,
     selection: Selection = EVERYTHING,
     criterion: Criterion = USUAL_CRITERION,
+    dissect: bool = False,
+    bins: HistogramBins | None = None,
     jobs: int | None = None,
     io: Io = Io.MMAP,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> Audit:
-    """Read every weight of a checkpoint once and audit it, layer by layer.
+    """Read every weight of a checkpoint and audit it, layer by layer.
+
+    One pass measures every layer. Those that look lognormal, and with `dissect` all, are then read twice more, to see
+    what their weights are once the scales of rows and columns are divided out. `bins` asks for a least-squares curve
+    through the histogram of each layer that is compared with other families; it decides nothing.
 
     `jobs` threads share the work (default: one per core); the result does not depend on it. `on_bytes` is told, from
-    the calling thread, how many more bytes were done. Memory is bounded by a few windows and sketches a thread, and a
-    kilobyte or two a layer. What cannot be read is left out with its reason; nothing is raised for it.
+    the calling thread, how many more bytes of the first pass were done. Memory is bounded by a few windows and sketches
+    a thread, and six kilobytes a layer. What cannot be read is left out with its reason; nothing is raised for it.
     """
     layers, left_out = _plan(checkpoint, selection)
     workers = jobs or os.cpu_count() or 1
-    result = _Result(criterion)
+    result = _Result(criterion, bins)
     with Sources(io) as sources, ThreadPoolExecutor(workers) as executor:
         batches = _batches(layers, sources, criterion)
         for batch, outcomes in in_order(_run, batches, executor=executor, workers=workers):
             for outcome in outcomes:
                 result.take(outcome)
             on_bytes(batch.bytes)
+        again = [
+            _Dissection(layer=layer, sources=sources) for layer in layers if result.wants_again(layer, dissect=dissect)
+        ]
+        for dissected in in_order(_dissect, again, executor=executor, workers=workers):
+            result.take_dissected(dissected)
     return result.audit(checkpoint, left_out)
 
 
@@ -227,20 +263,47 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sketched:
-    """The sketch of a piece of a layer; `audit` is there when the piece is the whole layer."""
+    """The sketch of a piece of a layer; `measured` is there when the piece is the whole layer."""
 
     piece: _Piece
     sketch: Sketch
-    audit: LayerAudit | None = None
+    measured: MeasuredLayer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Failed:
-    piece: _Piece
+    """A layer that could not be read: at all, or, where it was measured, once more."""
+
+    layer: Layer
     error: RefusedFile | CouldNotRead
+    once_more: bool = False
+
+    @property
+    def sentence(self) -> str:
+        return f"it could not be read a second time: {self.error}" if self.once_more else str(self.error)
+
+    @property
+    def left_out(self) -> LeftOut:
+        refused = isinstance(self.error, RefusedFile)
+        reason = LeftOutReason.REFUSED if refused else LeftOutReason.COULD_NOT_READ
+        return _left_out(self.layer.name, self.layer.tensor, reason, self.sentence)
 
 
 _Outcome = _Sketched | _Failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dissection:
+    layer: Layer
+    sources: Sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dissected:
+    """A layer read once more."""
+
+    layer: Layer
+    anatomy: Anatomy | NotFitted
 
 
 def _pieces(layer: Layer) -> Iterator[_Piece]:
@@ -268,9 +331,9 @@ def _batches(layers: Iterable[Layer], sources: Sources, criterion: Criterion) ->
 def _run(batch: _Batch) -> tuple[_Batch, list[_Outcome]]:
     outcomes = [_read(piece, batch.sources) for piece in batch.pieces]
     whole = [each for each in outcomes if isinstance(each, _Sketched) and each.piece.is_whole]
-    audits = audit_layers([each.piece.layer for each in whole], [each.sketch for each in whole], batch.criterion)
-    audited = {id(each): replace(each, audit=audit) for each, audit in zip(whole, audits, strict=True)}
-    return batch, [audited.get(id(each), each) for each in outcomes]
+    layers = measure_layers([each.piece.layer for each in whole], [each.sketch for each in whole], batch.criterion)
+    measured = {id(each): replace(each, measured=layer) for each, layer in zip(whole, layers, strict=True)}
+    return batch, [measured.get(id(each), each) for each in outcomes]
 
 
 def _read(piece: _Piece, sources: Sources) -> _Outcome:
@@ -280,15 +343,31 @@ def _read(piece: _Piece, sources: Sources) -> _Outcome:
         read = chunks(source, layer, first_row=piece.first_row, stop_row=piece.stop_row)
         return _Sketched(piece=piece, sketch=sketch(read, layer.extent, first_row=piece.first_row))
     except (RefusedFile, CouldNotRead) as error:
-        return _Failed(piece=piece, error=error)
+        return _Failed(layer=layer, error=error)
+
+
+def _dissect(task: _Dissection) -> _Dissected | _Failed:
+    layer = task.layer
+    try:
+        source = task.sources.of(layer.tensor.file)
+        taken_apart = anatomy(lambda: chunks(source, layer, first_row=0, stop_row=layer.extent.rows), layer.extent)
+    except (RefusedFile, CouldNotRead) as error:
+        return _Failed(layer=layer, error=error, once_more=True)
+    return _Dissected(layer=layer, anatomy=taken_apart)
 
 
 class _Result:
     """The audit in the making: outcomes come in the order of the pieces, whatever thread made them."""
 
-    def __init__(self, criterion: Criterion) -> None:
+    def __init__(self, criterion: Criterion, bins: HistogramBins | None) -> None:
         self._criterion = criterion
-        self._layers: list[LayerAudit] = []
+        self._judged_from = criterion.scaled(HALF)
+        self._layers: list[MeasuredLayer] = []
+        self._rankings = _Rankings()
+        self._anatomies: dict[str, Anatomy | NotFitted] = {}
+        self._residuals = _Rankings()
+        self._bins = bins
+        self._histogram_fits: dict[str, HistogramFit | NotFitted] = {}
         self._failed: dict[str, _Failed] = {}
         self._pools: dict[tuple[Role, str], _RolePool] = {}
         self._tied: dict[tuple[str, int, int, str], str] = {}
@@ -297,46 +376,75 @@ class _Result:
         self._bytes = 0
 
     def take(self, outcome: _Outcome) -> None:
-        layer = outcome.piece.layer
         if isinstance(outcome, _Failed):
-            self._failed[layer.name] = outcome
+            self._failed[outcome.layer.name] = outcome
             self._sketch = None
-        elif outcome.audit:
-            self._finish(layer, outcome.audit, outcome.sketch.histogram)
+            return
+        layer = outcome.piece.layer
+        if outcome.measured:
+            self._finish(layer, outcome.measured, outcome.sketch.histogram)
         elif layer.name not in self._failed:
             whole = outcome.sketch if self._sketch is None else self._sketch + outcome.sketch
             self._sketch = whole
             if outcome.piece.is_last:
                 self._sketch = None
-                [audit] = audit_layers([layer], [whole], self._criterion)
-                self._finish(layer, audit, whole.histogram)
+                [measured] = measure_layers([layer], [whole], self._criterion)
+                self._finish(layer, measured, whole.histogram)
 
-    def _finish(self, layer: Layer, audit: LayerAudit, histogram: Histogram) -> None:
-        self._tensors.add(audit.tensor)
+    def wants_again(self, layer: Layer, *, dissect: bool) -> bool:
+        """Whether a layer is to be read once more. Asked for the first time when all were read once."""
+        ranking = self._rankings.of(layer.name)
+        return ranking is not None and (dissect or looks_lognormal(ranking))
+
+    def take_dissected(self, outcome: _Dissected | _Failed) -> None:
+        name = outcome.layer.name
+        if isinstance(outcome, _Failed):
+            # The layer was measured, so it stays; what failed is told beside it, and makes the audit incomplete.
+            self._failed[name] = outcome
+            self._anatomies[name] = NotFitted(outcome.sentence)
+        elif isinstance(outcome.anatomy, NotFitted):
+            self._anatomies[name] = outcome.anatomy
+        else:
+            self._anatomies[name] = outcome.anatomy.without_magnitudes()
+            self._residuals.add(name, outcome.anatomy.residual_magnitudes)
+
+    def _finish(self, layer: Layer, measured: MeasuredLayer, histogram: Histogram) -> None:
+        self._tensors.add(measured.tensor)
         self._bytes += layer.extent.rows * layer.extent.row_bits // 8
-        if audit.role in TIEABLE and audit.counts.distinct > 1:  # filled with one value is alike, not tied
-            key = (audit.content, audit.rows, audit.columns, audit.dtype)
-            first = self._tied.setdefault(key, audit.name)
-            audit = audit if first == audit.name else replace(audit, tied_to=first)
-        self._layers.append(audit)
-        if not audit.tied_to:
-            self._pools.setdefault((audit.role, audit.dtype), _RolePool()).add(audit, histogram)
+        if measured.role in TIEABLE and measured.counts.distinct > 1:  # filled with one value is alike, not tied
+            key = (measured.content, measured.rows, measured.columns, measured.dtype)
+            first = self._tied.setdefault(key, measured.name)
+            measured = measured if first == measured.name else replace(measured, tied_to=first)
+        self._layers.append(measured)
+        if not measured.tied_to:
+            self._pools.setdefault((measured.role, measured.dtype), _RolePool()).add(measured, histogram)
+        if measured.role in JUDGED and self._judged_from.reached_by(measured.fan_in, measured.counts.weights):
+            self._rankings.add(measured.name, histogram.magnitudes)
+            if self._bins:
+                fit = fit_histogram(histogram.magnitudes, self._bins, seed=NOISE_SEED)
+                self._histogram_fits[measured.name] = fit
+
+    def _judged(self, layer: MeasuredLayer) -> LayerAudit:
+        ranking = self._rankings.of(layer.name)
+        if ranking is None:
+            return unjudged(layer, _why_not_judged(layer))
+        taken_apart = self._anatomies.get(layer.name, NOT_DISSECTED)
+        evidence = Evidence(
+            ranking=ranking,
+            anatomy=taken_apart,
+            residual=self._residuals.of(layer.name) or NOT_DISSECTED,
+            histogram_fit=self._histogram_fits.get(layer.name, NO_HISTOGRAM),
+        )
+        return judged(layer, evidence)
 
     def audit(self, checkpoint: Checkpoint, left_out: list[LeftOut]) -> Audit:
-        failed = [
-            _left_out(
-                name,
-                each.piece.layer.tensor,
-                LeftOutReason.REFUSED if isinstance(each.error, RefusedFile) else LeftOutReason.COULD_NOT_READ,
-                str(each.error),
-            )
-            for name, each in self._failed.items()
-        ]
+        failed = [each.left_out for each in self._failed.values()]
         missing = [
             LeftOut(name=name, dtype="", shape=(), reason=LeftOutReason.MISSING, explanation=IN_NO_SHARD)
             for name in checkpoint.missing
         ]
         defects = (*checkpoint.defects, *_defects(self._failed.values()))
+        layers = tuple(self._judged(layer) for layer in sorted(self._layers, key=lambda layer: _numbered(layer.name)))
         return Audit(
             target=checkpoint.location,
             files=tuple(str(file) for file in checkpoint.files),
@@ -348,8 +456,9 @@ class _Result:
                 bytes_total=sum(tensor.stored_bytes for tensor in checkpoint.tensors),
                 complete=not failed and not defects,
             ),
-            layers=tuple(sorted(self._layers, key=lambda layer: _numbered(layer.name))),
+            layers=layers,
             roles=tuple(pool.audit() for _, pool in sorted(self._pools.items())),
+            variance=_variance(layers),
             left_out=tuple(sorted([*left_out, *failed, *missing], key=lambda each: _numbered(each.name))),
             aliases=checkpoint.aliases,
             defects=defects,
@@ -357,14 +466,37 @@ class _Result:
         )
 
 
+class _Rankings:
+    """The families compared on layer after layer, some layers at a time."""
+
+    def __init__(self) -> None:
+        self._awaiting: dict[str, Magnitudes] = {}
+        self._ranked: dict[str, Ranking | NotFitted] = {}
+
+    def add(self, name: str, weights: Magnitudes) -> None:
+        self._awaiting[name] = weights
+        if len(self._awaiting) == RANKED_TOGETHER:
+            self._rank()
+
+    def of(self, name: str) -> Ranking | NotFitted | None:
+        """Give a layer's ranking; None for a layer that was not added."""
+        self._rank()
+        return self._ranked.get(name)
+
+    def _rank(self) -> None:
+        if self._awaiting:
+            self._ranked.update(zip(self._awaiting, rank(list(self._awaiting.values())), strict=True))
+            self._awaiting.clear()
+
+
 class _RolePool:
     """The layers of one role and format, and all their weights counted together."""
 
     def __init__(self) -> None:
-        self.layers: list[LayerAudit] = []
+        self.layers: list[MeasuredLayer] = []
         self._weights = Pool()
 
-    def add(self, layer: LayerAudit, histogram: Histogram) -> None:
+    def add(self, layer: MeasuredLayer, histogram: Histogram) -> None:
         self.layers.append(layer)
         self._weights.add(histogram)
 
@@ -372,12 +504,33 @@ class _RolePool:
         return audit_role(self.layers, self._weights.histogram())
 
 
+def _why_not_judged(layer: MeasuredLayer) -> NotFitted:
+    if not layer.fan_in:
+        return NO_MATRIX
+    return NOT_JUDGED if layer.role in JUDGED else ROUTER
+
+
+def _variance(layers: Sequence[LayerAudit]) -> VarianceShares | NotFitted:
+    connected = [layer for layer in layers if layer.connected and not layer.tied_to]
+    dissected = [
+        (layer.fit.moments, layer.evidence.anatomy)
+        for layer in connected
+        if isinstance(layer.fit, LognormalFit) and isinstance(layer.evidence.anatomy, Anatomy)
+    ]
+    missing = [layer.evidence.anatomy for layer in connected if isinstance(layer.evidence.anatomy, NotFitted)]
+    if NOT_DISSECTED in missing:
+        return NotFitted("not every highly connected matrix was taken apart; --anatomy asks for it")
+    if len(dissected) < len(connected):
+        return NotFitted(f"{len(connected) - len(dissected):,} of {len(connected):,} matrices could not be taken apart")
+    return variance_shares(dissected)
+
+
 def _defects(failures: Iterable[_Failed]) -> list[Defect]:
     by_sentence = {
         str(failed.error): Defect(
             rule=failed.error.rule,
             case=failed.error.case,
-            file=str(failed.piece.layer.tensor.file),
+            file=str(failed.layer.tensor.file),
             sentence=str(failed.error),
         )
         for failed in failures

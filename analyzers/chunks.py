@@ -10,6 +10,7 @@ from jaynes_audit.analyzers.checkpoints.tensor import Tensor
 from jaynes_audit.analyzers.checkpoints.windows import Source
 from jaynes_audit.analyzers.dtypes import BITS, Dtype, stored_codes
 from jaynes_audit.analyzers.roles import Layout, Part, Role, Stripes, layout_of
+from jaynes_audit.analyzers.roles.settings import initial_sd, settings_of
 from jaynes_audit.analyzers.sketch.extent import MAX_SCALED_LENGTH, Extent
 
 Stored = npt.NDArray[np.generic]
@@ -17,12 +18,16 @@ Stored = npt.NDArray[np.generic]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A part of a tensor, as a matrix of its own: what the audit sketches and reports."""
+    """A part of a tensor, as a matrix of its own: what the audit sketches and reports.
+
+    `declared_sd` is the standard deviation of the initial weights that the model's config.json declares, if it does.
+    """
 
     tensor: Tensor
     layout: Layout
     part: Part
     extent: Extent
+    declared_sd: float | None = None
 
     @property
     def name(self) -> str:
@@ -38,7 +43,13 @@ def layers_of(tensor: Tensor, config: Mapping[str, object]) -> Iterator[Layer]:
         # Rows that share a byte cannot be told apart by their bytes.
         parts = (_whole(layout),)
     for part in parts:
-        yield Layer(tensor=tensor, layout=layout, part=part, extent=_extent(tensor, layout, part))
+        yield Layer(
+            tensor=tensor,
+            layout=layout,
+            part=part,
+            extent=_extent(tensor, layout, part),
+            declared_sd=initial_sd(settings_of(config, part.stack)),
+        )
 
 
 def _whole(layout: Layout) -> Part:

@@ -1,19 +1,34 @@
-"""Layer and its sketch -> LayerAudit: all that is kept of one weight matrix."""
+"""Layer and its sketch -> MeasuredLayer -> LayerAudit: all that is kept of one weight matrix."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
+from jaynes_audit.analyzers.anatomy import Anatomy
 from jaynes_audit.analyzers.chunks import Layer
+from jaynes_audit.analyzers.distributions.candidates import Family
+from jaynes_audit.analyzers.distributions.histogram_fit import HistogramFit
 from jaynes_audit.analyzers.distributions.lognormal import LognormalFit, fit_with_errors
 from jaynes_audit.analyzers.distributions.moments import LogMomentErrors, NotFitted
+from jaynes_audit.analyzers.distributions.ranking import Ranking
+from jaynes_audit.analyzers.dtypes import SMALL_FLOATS, Dtype
+from jaynes_audit.analyzers.layer_verdict import LayerVerdict, Residual, judge, not_judged
 from jaynes_audit.analyzers.roles import HIDDEN_LAYERS, Role
 from jaynes_audit.analyzers.sketch.extent import Extent
 from jaynes_audit.analyzers.sketch.histogram import count_special_together
 from jaynes_audit.analyzers.sketch.sketch import Sketch
+
+# The rms of so few weights is decided by the largest of them, and to divide by it makes a skewness of its own: -0.07 to
+# -0.14 of independent lognormal weights with 64 to a column, -0.2 to -0.3 with 16.
+LEAST_SIDE = 64
+# Divided by its scale, a weight no longer shows where its format would have rounded it to zero. Where so many are
+# missing, what is left is not to be trusted against a family that fits the weights better than a lognormal.
+ROUNDING_TO_ZERO = frozenset({Dtype.F16, *SMALL_FLOATS})
+MOST_FLUSHED = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +37,16 @@ class Criterion:
 
     min_fan_in: int = 64
     min_weights: int = 10_000
+
+    def reached_by(self, fan_in: int, weights: int) -> bool:
+        """Whether a matrix of so many connections into an output and so many weights is as large as that."""
+        return fan_in >= self.min_fan_in and weights >= self.min_weights
+
+    def scaled(self, factor: float) -> "Criterion":
+        """Ask for so many times as many connections and weights."""
+        return Criterion(
+            min_fan_in=math.ceil(self.min_fan_in * factor), min_weights=math.ceil(self.min_weights * factor)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +82,14 @@ class Scales:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerAudit:
-    """One weight matrix, or vector of weights, and what was found in it.
+class MeasuredLayer:
+    """One weight matrix, or vector of weights, and what was measured of it in one pass.
 
     `name` is the tensor's, with the part in brackets where several matrices are fused. `rows` x `columns` is the stored
     matrix (a vector has one row). `connected` tells whether it is a highly connected hidden layer. `tied_to` names
     the layer that holds the very same weights, where they are one matrix used twice. `largest` is the greatest finite
     magnitude, `rms` the root of the mean square of the finite weights. `content` is a hash of the stored weights.
+    `declared_sd` is the standard deviation of the initial weights that config.json declares, if it does.
     """
 
     name: str
@@ -86,19 +112,95 @@ class LayerAudit:
     scales: Scales | NotFitted
     fit: LognormalFit | NotFitted
     errors: LogMomentErrors | NotFitted
+    declared_sd: float | None
 
 
-def audit_layers(layers: Sequence[Layer], sketches: Sequence[Sketch], criterion: Criterion) -> list[LayerAudit]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the verdict on a layer rests on, and what is shown beside it.
+
+    `ranking` compares the families on the weights as they are. `anatomy` says where the variance of ln|w| lies, for
+    layers that were read once more to find out, and `residual` compares the families on what is then left.
+    `histogram_fit` is there when it was asked for, and decides nothing.
+    """
+
+    ranking: Ranking | NotFitted
+    anatomy: Anatomy | NotFitted
+    residual: Ranking | NotFitted
+    histogram_fit: HistogramFit | NotFitted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerAudit(MeasuredLayer):
+    """A measured layer, judged."""
+
+    evidence: Evidence
+    verdict: LayerVerdict
+
+
+def measure_layers(layers: Sequence[Layer], sketches: Sequence[Sketch], criterion: Criterion) -> list[MeasuredLayer]:
     """Fit and count layers from their sketches. Many small ones at once cost far less than one by one."""
     count_special_together([each.histogram for each in sketches])
     measured = zip(layers, sketches, _scales(sketches), fit_with_errors(sketches), strict=True)
     return [
-        _audit(layer, each, criterion, scales=scales, fit=fit, errors=errors)
+        _measured(layer, each, criterion, scales=scales, fit=fit, errors=errors)
         for layer, each, scales, (fit, errors) in measured
     ]
 
 
-def _audit(
+def judged(layer: MeasuredLayer, evidence: Evidence) -> LayerAudit:
+    """Say which law a layer's weights follow."""
+    counts = layer.counts
+    zero_share = counts.zero / counts.weights
+    residual = residual_of(
+        evidence.ranking,
+        evidence.anatomy,
+        evidence.residual,
+        dtype=layer.dtype,
+        shape=(layer.rows, layer.columns),
+        zero_share=zero_share,
+    )
+    verdict = judge(layer.fit, evidence.ranking, residual, zero_share=zero_share, distinct=counts.distinct)
+    return _with_verdict(layer, evidence, verdict)
+
+
+def residual_of(
+    whole: Ranking | NotFitted,
+    anatomy: Anatomy | NotFitted,
+    ranking: Ranking | NotFitted,
+    *,
+    dtype: str,
+    shape: tuple[int, int],
+    zero_share: float,
+) -> Residual | NotFitted:
+    """Give what is left of a layer once its scales are divided out, unless that says nothing of its weights.
+
+    `whole` and `ranking` compare the families on the weights as they are and on what is left.
+    """
+    if isinstance(anatomy, NotFitted):
+        return anatomy
+    if isinstance(ranking, NotFitted):
+        return ranking
+    won = isinstance(whole, Ranking) and whole.winner.family is Family.LOGNORMAL
+    if dtype in ROUNDING_TO_ZERO and zero_share > MOST_FLUSHED and not won:
+        return NotFitted(f"{dtype} rounded more than {MOST_FLUSHED:.0%} of its weights to zero")
+    if min(shape) < LEAST_SIDE:
+        return NotFitted(f"fewer than {LEAST_SIDE} rows or columns do not tell their scales from their weights")
+    return Residual(skewness=anatomy.residual.skewness, ranking=ranking)
+
+
+def unjudged(layer: MeasuredLayer, reason: NotFitted) -> LayerAudit:
+    """Say only why a layer was not compared with any family."""
+    evidence = Evidence(ranking=reason, anatomy=reason, residual=reason, histogram_fit=reason)
+    return _with_verdict(layer, evidence, not_judged(reason.reason))
+
+
+def _with_verdict(layer: MeasuredLayer, evidence: Evidence, verdict: LayerVerdict) -> LayerAudit:
+    of_measured = {each.name: getattr(layer, each.name) for each in fields(MeasuredLayer)}
+    return LayerAudit(**of_measured, evidence=evidence, verdict=verdict)
+
+
+def _measured(
     layer: Layer,
     summary: Sketch,
     criterion: Criterion,
@@ -106,10 +208,10 @@ def _audit(
     scales: Scales | NotFitted,
     fit: LognormalFit | NotFitted,
     errors: LogMomentErrors | NotFitted,
-) -> LayerAudit:
+) -> MeasuredLayer:
     counts = _counts(summary)
     part = layer.part
-    return LayerAudit(
+    return MeasuredLayer(
         name=layer.name,
         tensor=layer.tensor.name,
         file=str(layer.tensor.file),
@@ -121,9 +223,7 @@ def _audit(
         columns=len(part.columns),
         fan_in=part.fan_in,
         fan_out=part.fan_out,
-        connected=part.role in HIDDEN_LAYERS
-        and part.fan_in >= criterion.min_fan_in
-        and counts.weights >= criterion.min_weights,
+        connected=part.role in HIDDEN_LAYERS and criterion.reached_by(part.fan_in, counts.weights),
         counts=counts,
         largest=summary.largest,
         rms=_rms(summary, counts),
@@ -131,6 +231,7 @@ def _audit(
         scales=scales,
         fit=fit,
         errors=errors,
+        declared_sd=layer.declared_sd,
     )
 
 

@@ -1,4 +1,4 @@
-"""LayerAudits of one role -> RoleAudit."""
+"""Layers of one role -> RoleAudit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from statistics import median
 
 from jaynes_audit.analyzers.distributions.lognormal import LognormalFit, fit_lognormal
 from jaynes_audit.analyzers.distributions.moments import NotFitted
-from jaynes_audit.analyzers.layer_audit import LayerAudit
+from jaynes_audit.analyzers.layer_audit import MeasuredLayer
 from jaynes_audit.analyzers.roles import Role
 from jaynes_audit.analyzers.sketch.histogram import Histogram
 
@@ -44,7 +44,7 @@ class RoleAudit:
     ks_distance: Spread | NotFitted
 
 
-def audit_role(layers: Sequence[LayerAudit], weights: Histogram) -> RoleAudit:
+def audit_role(layers: Sequence[MeasuredLayer], weights: Histogram) -> RoleAudit:
     """Summarise layers that share their role and number format. `weights` are the weights of all of them, pooled."""
     fits = [layer.fit for layer in layers if isinstance(layer.fit, LognormalFit)]
     return RoleAudit(

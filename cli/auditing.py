@@ -4,19 +4,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from jaynes_audit.analyzers.audit import Selection, audit_checkpoint, bytes_to_read
+from jaynes_audit.analyzers.audit import Audit, Selection, audit_checkpoint, bytes_to_read
 from jaynes_audit.analyzers.checkpoints import Checkpoint, expand, open_checkpoint
 from jaynes_audit.analyzers.checkpoints.windows import Io
+from jaynes_audit.analyzers.claim import try_claim
+from jaynes_audit.analyzers.distributions.histogram_fit import HistogramBins
 from jaynes_audit.analyzers.errors import JaynesError
 from jaynes_audit.analyzers.layer_audit import Criterion
 from jaynes_audit.analyzers.record import (
     FailureRecord,
-    ModelRecord,
     ReportRecord,
     Tool,
+    claim_record,
     failure_record,
     record_of,
-    ruler_record,
+    ruler_records,
 )
 from jaynes_audit.analyzers.verdict import findings_of
 from jaynes_audit.cli.exit_codes import exit_code_of, outcome_of
@@ -32,6 +34,8 @@ class Request:
     targets: Sequence[str]
     selection: Selection
     criterion: Criterion
+    anatomy: bool
+    bins: HistogramBins | None
     jobs: int | None
     io: Io
     show_progress: bool
@@ -40,20 +44,22 @@ class Request:
 def report_on(request: Request) -> ReportRecord:
     """Audit every target, and say which could not be."""
     results = list(_results(request))
-    models = [each for each in results if isinstance(each, ModelRecord)]
+    audits = [each for each in results if isinstance(each, Audit)]
     failures = [each for each in results if isinstance(each, FailureRecord)]
+    models = [record_of(audit, findings_of(audit)) for audit in audits]
     outcome = outcome_of(models, failures)
     return ReportRecord(
         tool=Tool(name=DISTRIBUTION, version=version(DISTRIBUTION)),
-        ruler=ruler_record(),
+        rulers=ruler_records(),
         models=models,
+        claim=claim_record(try_claim(audits)) if len(audits) > 1 else None,
         failures=failures,
         exit_code=outcome.code,
         exit_reason=outcome.reason,
     )
 
 
-def _results(request: Request) -> Iterator[ModelRecord | FailureRecord]:
+def _results(request: Request) -> Iterator[Audit | FailureRecord]:
     for location in _locations(request.targets):
         if isinstance(location, FailureRecord):
             yield location
@@ -77,16 +83,17 @@ def _locations(targets: Iterable[str]) -> Iterator[str | FailureRecord]:
         seen.update(locations)
 
 
-def _audited(checkpoint: Checkpoint, request: Request) -> ModelRecord:
+def _audited(checkpoint: Checkpoint, request: Request) -> Audit:
     with progress(
         checkpoint.location, lambda: bytes_to_read(checkpoint, request.selection), wanted=request.show_progress
     ) as advance:
-        audit = audit_checkpoint(
+        return audit_checkpoint(
             checkpoint,
             selection=request.selection,
             criterion=request.criterion,
+            dissect=request.anatomy,
+            bins=request.bins,
             jobs=request.jobs,
             io=request.io,
             on_bytes=advance,
         )
-    return record_of(audit, findings_of(audit))

@@ -1,5 +1,6 @@
 """The options that commands share, with their help. Nothing heavy is imported here: `--help` reads it."""
 
+import math
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,6 +12,20 @@ class IoChoice(StrEnum):
 
     MMAP = "mmap"
     PREAD = "pread"
+
+
+class Method(StrEnum):
+    """How lognormals are fitted. The likelihood always is; a histogram only besides."""
+
+    LIKELIHOOD = "likelihood"
+    HISTOGRAM = "histogram"
+
+
+class AmplitudeChoice(StrEnum):
+    """The names of `distributions.histogram_fit.Amplitude`, which takes NumPy to import."""
+
+    FREE = "free"
+    ONE = "one"
 
 
 class ColorChoice(StrEnum):
@@ -49,6 +64,55 @@ Jobs = Annotated[
     int | None,
     typer.Option(
         "-j", "--jobs", min=1, metavar="N", help="Threads; one per core by default. Never changes the result."
+    ),
+]
+Anatomy = Annotated[
+    bool,
+    typer.Option(
+        "--anatomy",
+        help="Read matrices again, to say which part of their log-variance lies between rows and columns.",
+    ),
+]
+MethodOption = Annotated[
+    Method,
+    typer.Option("--method", help="histogram adds the least-squares curve of a histogram, which decides nothing."),
+]
+MOST_BINS = 10_000  # least squares holds a few numbers per bin and layer, and no histogram worth a look has more
+Bins = Annotated[
+    int | None,
+    typer.Option(
+        "--bins",
+        min=4,
+        max=MOST_BINS,
+        metavar="N",
+        help="With --method histogram: equal bins, 100 by default.",
+        show_default=False,
+    ),
+]
+
+
+def _magnitude(value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter("bins can only end at a magnitude above 0 that is finite")
+    return value
+
+
+Range = Annotated[
+    float | None,
+    typer.Option(
+        "--range",
+        callback=_magnitude,
+        metavar="W",
+        help="With --method histogram: bins end at this magnitude; the greatest one by default.",
+        show_default=False,
+    ),
+]
+AmplitudeOption = Annotated[
+    AmplitudeChoice | None,
+    typer.Option(
+        "--amplitude",
+        help="With --method histogram: free, as by default, or one, as for a density.",
+        show_default=False,
     ),
 ]
 InputOutput = Annotated[

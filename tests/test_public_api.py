@@ -40,10 +40,35 @@ def test_layers_can_be_picked_by_pattern() -> None:
     assert {layer.role for layer in audit} == {"mlp.gate", "mlp.up"}
 
 
+def test_every_layer_has_a_verdict_and_what_it_rests_on() -> None:
+    audit = jaynes_audit.audit(BABBLE)
+    assert {type(layer.verdict) for layer in audit} == {jaynes_audit.LayerVerdict}
+    compared = [layer.evidence.ranking for layer in audit if isinstance(layer.evidence.ranking, jaynes_audit.Ranking)]
+    assert len(compared) == 30  # all matrices; the nine norms are none
+    assert {ranking.winner.family for ranking in compared} <= set(jaynes_audit.Family)
+
+
+def test_layers_are_taken_apart_when_asked_to() -> None:
+    audit = jaynes_audit.audit(BABBLE, anatomy=True)
+    taken_apart = [layer for layer in audit if isinstance(layer.evidence.anatomy, jaynes_audit.Anatomy)]
+    assert {layer.name for layer in audit if layer.connected} <= {layer.name for layer in taken_apart}
+    assert isinstance(audit.variance, jaynes_audit.VarianceShares)
+    assert isinstance(jaynes_audit.audit(BABBLE).variance, jaynes_audit.NotFitted)
+
+
+def test_the_claim_can_be_tried_on_several_audits() -> None:
+    audits = [jaynes_audit.audit(BABBLE), jaynes_audit.audit(BABBLE.parent / "step0")]
+    together = jaynes_audit.try_claim(audits)
+    assert [trial.layers for trial in together.trials][:1] == [40]
+    assert together.verdict == "neither"
+    assert jaynes_audit.try_claim([]).verdict == "cannot be said"
+
+
 def test_its_dict_is_plain_data() -> None:
     as_dict = jaynes_audit.audit(BABBLE).to_dict()
     assert as_dict["coverage"]["tensors"] == 39
     assert type(as_dict["layers"][0]["fit"]["mu"]) is float
+    assert as_dict["claim"]["verdict"] == "neither"
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads() -> None:

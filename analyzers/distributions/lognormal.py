@@ -3,12 +3,20 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
+from jaynes_audit.analyzers.distributions.equilibrium import Equilibrium, read_equilibria
+from jaynes_audit.analyzers.distributions.intervals import (
+    Intervals,
+    intervals,
+    intervals_per_octave,
+    log_normal_probability,
+    normal_cdf,
+)
 from jaynes_audit.analyzers.distributions.moments import (
     LogMomentErrors,
     LogMoments,
@@ -16,64 +24,47 @@ from jaynes_audit.analyzers.distributions.moments import (
     log_moment_errors,
     log_moments,
 )
+from jaynes_audit.analyzers.distributions.quantiles import QUANTILE_PROBABILITIES, log_quantiles
 from jaynes_audit.analyzers.distributions.stack import Stack
-from jaynes_audit.analyzers.sketch.grid import Grid, cells
+from jaynes_audit.analyzers.sketch.grid import Grid
 from jaynes_audit.analyzers.sketch.histogram import Magnitudes
 from jaynes_audit.analyzers.sketch.sketch import Sketch
 
 Floats = npt.NDArray[np.float64]
 
-FEW_WEIGHTS, MANY_WEIGHTS = 100_000, 1_000_000
-CELLS_PER_OCTAVE = {FEW_WEIGHTS: 8, MANY_WEIGHTS: 16}
-FINEST_CELLS_PER_OCTAVE = 32
-
-FAR_TAIL = 37.0  # sd beyond which a normal probability is below the smallest double
-CDF_END = 8.5  # sd beyond which a normal distribution function is 0 or 1 to 1e-17
-CDF_STEPS_PER_SD = 2048  # linear interpolation errs by at most max|phi'|/(8 * steps^2) = 7e-9
+SQRT_2PI = math.sqrt(2 * math.pi)
+NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LognormalFit:
-    """LN(mu, sigma), mu = `moments.log_mean`, sigma = `moments.log_sigma`, and two distances of the weights from it.
+    """LN(mu, sigma), mu = `moments.log_mean`, sigma = `moments.log_sigma`, and five distances of the weights from it.
 
     `divergence` (psi) is KL(weights || fit) in nats per weight: the distance from the arbitrage equilibrium of the
     Jaynes Machine theory. It is corrected for the bias of counting, so values a little below 0 mean "none seen".
     `ks_distance` is the largest gap between the two distribution functions, taken at the ends of the stored formats'
-    cells, to 1e-8. Neither is a test: read them beside `GAUSSIAN`.
+    cells, to 1e-8. `wasserstein` is the area between them over ln|w|, in units of sigma: how far, on average, a
+    logarithm would have to be moved. `jensen_shannon` (nats, at most ln 2) and `hellinger` (0 to 1) are taken over
+    intervals and corrected for the bias of counting. None is a test: read them beside `RULERS`.
+
+    `equilibrium` reads the fit as the theory does. `standard_quantiles` (float32) are those of (ln|w| - mu)/sigma at
+    `QUANTILE_PROBABILITIES`.
     """
 
     moments: LogMoments
     divergence: float
     ks_distance: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruler:
-    """What a well-known law of the weights scores, whatever its scale."""
-
-    family: str
-    log_sigma: float
-    skewness: float
-    excess_kurtosis: float
-    divergence: float
-    ks_distance: float
-
-
-GAUSSIAN = Ruler(
-    family="Gaussian",
-    log_sigma=math.pi / math.sqrt(8),
-    skewness=-1.5351415907229,
-    excess_kurtosis=4.0,
-    divergence=0.162975,
-    ks_distance=0.096352,
-)
-"""Gaussian weights, trained or not: cumulants of ln|w| in closed form (polygamma at 1/2), distances by quadrature."""
+    wasserstein: float
+    jensen_shannon: float
+    hellinger: float
+    equilibrium: Equilibrium
+    standard_quantiles: npt.NDArray[np.float32] = field(compare=False, repr=False)
 
 
 def fit_lognormal(weights: Magnitudes) -> LognormalFit | NotFitted:
     """Fit the lognormal by maximum likelihood to one set of weights and measure what is left."""
     if weights.codes.size > 1:
-        return _fit_stack(Stack.of([weights]), _cells_per_octave(weights.weights))[0]
+        return _fit_stack(Stack.of([weights]), intervals_per_octave(weights.weights))[0]
     return _why_not(weights)
 
 
@@ -86,7 +77,7 @@ def fit_with_errors(
     for index, sketch in enumerate(sketches):
         weights = sketch.histogram.magnitudes
         if weights.codes.size > 1:
-            alike[weights.grid, _cells_per_octave(weights.weights)].append(index)
+            alike[weights.grid, intervals_per_octave(weights.weights)].append(index)
         else:
             results[index] = (_why_not(weights), _why_not(weights))
     for (_, per_octave), indices in alike.items():
@@ -103,98 +94,121 @@ def _why_not(weights: Magnitudes) -> NotFitted:
     return NotFitted("every weight is zero or not finite")
 
 
-def _cells_per_octave(weights: int) -> int:
-    return next((cells for limit, cells in CELLS_PER_OCTAVE.items() if weights < limit), FINEST_CELLS_PER_OCTAVE)
-
-
 def _fit_stack(stack: Stack, per_octave: int) -> list[LognormalFit]:
     moments = log_moments(stack)
     means = np.array([each.log_mean for each in moments])
     sigmas = np.array([each.log_sigma for each in moments])
-    divergences = _divergences(stack, means, sigmas, per_octave)
-    distances = _ks_distances(stack, means, sigmas)
+    counted = intervals(stack, per_octave)
+    mean, sigma = counted.spread(means), counted.spread(sigmas)
+    log_fitted = log_normal_probability((counted.log_lower - mean) / sigma, (counted.log_upper - mean) / sigma)
+    ks_distances, earth_movers = _gaps(stack, means, sigmas)
+    quantiles = log_quantiles(stack, np.array(QUANTILE_PROBABILITIES))
+    standard_quantiles = ((quantiles - means[:, np.newaxis]) / sigmas[:, np.newaxis]).astype(np.float32)
     return [
-        LognormalFit(moments=each, divergence=divergence, ks_distance=distance)
-        for each, divergence, distance in zip(moments, divergences.tolist(), distances.tolist(), strict=True)
+        LognormalFit(
+            moments=of_layer,
+            divergence=divergence,
+            ks_distance=ks_distance,
+            wasserstein=wasserstein,
+            jensen_shannon=jensen_shannon,
+            hellinger=hellinger,
+            equilibrium=equilibrium,
+            standard_quantiles=of_standard,
+        )
+        for of_layer, divergence, ks_distance, wasserstein, jensen_shannon, hellinger, equilibrium, of_standard in zip(
+            moments,
+            _divergences(counted, log_fitted).tolist(),
+            ks_distances.tolist(),
+            earth_movers.tolist(),
+            _jensen_shannon(counted, log_fitted).tolist(),
+            _hellinger(counted, log_fitted).tolist(),
+            read_equilibria(counted, means, sigmas, log_fitted),
+            standard_quantiles,
+            strict=True,
+        )
     ]
 
 
-def _divergences(stack: Stack, means: Floats, sigmas: Floats, per_octave: int) -> Floats:
-    """KL divergence over cells that are wide enough for the number of weights, less the Miller-Madow term.
-
-    The plug-in estimate over K occupied cells is too high by about (K - 1)/(2n) (Miller 1955); coarse cells keep K
-    small, and the correction removes the rest.
-    """
-    coarse = cells(stack.grid, per_octave)
-    cell = stack.codes >> coarse.shift
-    first = np.concatenate([[True], np.diff(cell) != 0])
-    first[stack.starts] = True
-    starts = np.flatnonzero(first)
-    of_layer = np.searchsorted(stack.starts, starts, side="right") - 1
-    cell = cell[starts]
-    share = np.add.reduceat(stack.tallies, starts) / stack.weights[of_layer]
-    mean, sigma = means[of_layer], sigmas[of_layer]
-    fitted = _log_normal_probability((coarse.log_lower[cell] - mean) / sigma, (coarse.log_upper[cell] - mean) / sigma)
-    layer_starts = np.searchsorted(starts, stack.starts)
-    plug_in = np.add.reduceat(share * (np.log(share) - fitted), layer_starts)
-    occupied = np.diff(layer_starts, append=starts.size)
-    return plug_in - (occupied - 1) / (2 * stack.weights)
+# Plug-in estimates of these three are biased, because a share p of n weights has variance p(1 - p)/n. The bias is half
+# the sum of the second derivatives times that (delta method; for the divergence it is Miller's (K - 1)/(2n)).
 
 
-def _ks_distances(stack: Stack, means: Floats, sigmas: Floats) -> Floats:
+def _divergences(counted: Intervals, log_fitted: Floats) -> Floats:
+    plug_in = counted.sums(counted.shares * (np.log(counted.shares) - log_fitted))
+    return plug_in - (counted.lengths - 1) / (2 * counted.weights)
+
+
+def _jensen_shannon(counted: Intervals, log_fitted: Floats) -> Floats:
+    shares, fitted = counted.shares, np.exp(log_fitted)
+    both = shares + fitted
+    # An interval that holds nothing adds half its fitted probability times ln 2.
+    of_empty = math.log(2) / 2 * (1 - counted.sums(fitted))
+    # 0 * log(0) is 0 where the fit is too small for a double.
+    of_fit = fitted * (math.log(2) + np.log(np.where(fitted > 0, fitted, 1.0)) - np.log(both))
+    plug_in = counted.sums(shares * np.log(2 * shares / both) + of_fit) / 2 + of_empty
+    bias = counted.sums(fitted * (1 - shares) / both) / (4 * counted.weights)
+    return np.maximum(plug_in - bias, 0.0)
+
+
+def _hellinger(counted: Intervals, log_fitted: Floats) -> Floats:
+    fitted = np.exp(log_fitted)
+    squared = 1 - counted.sums(np.sqrt(counted.shares * fitted))
+    bias = counted.sums(np.sqrt(fitted / counted.shares) * (1 - counted.shares)) / (8 * counted.weights)
+    return np.sqrt(np.maximum(squared - bias, 0.0))
+
+
+def _gaps(stack: Stack, means: Floats, sigmas: Floats) -> tuple[Floats, Floats]:
+    """The largest gap between the two distribution functions, and the area between them over ln|w| / sigma."""
     running = np.cumsum(stack.tallies)
     before_layer = running[stack.starts] - stack.tallies[stack.starts]
     above = (running - stack.spread(before_layer)) / stack.spread(stack.weights)
     below = above - stack.tallies / stack.spread(stack.weights)
     mean, sigma = stack.spread(means), stack.spread(sigmas)
-    at_lower = _normal_cdf((stack.grid.log_lower[stack.codes] - mean) / sigma)
-    at_upper = _normal_cdf((stack.grid.log_upper[stack.codes] - mean) / sigma)
-    gaps = np.maximum(np.abs(below - at_lower), np.abs(above - at_upper))
-    return np.maximum.reduceat(gaps, stack.starts)
+    lower = (stack.grid.log_lower[stack.codes] - mean) / sigma
+    upper = (stack.grid.log_upper[stack.codes] - mean) / sigma
+    gap_at_lower, gap_at_upper = below - normal_cdf(lower), above - normal_cdf(upper)
+    largest = np.maximum.reduceat(np.maximum(np.abs(gap_at_lower), np.abs(gap_at_upper)), stack.starts)
+    # A cell without a lower end begins where no weight could be told from none: the fit has nothing there either.
+    lower = np.where(np.isneginf(lower), upper, lower)
+    inside = _area(gap_at_lower, gap_at_upper, upper - lower)
+    # From a cell to the next one that holds a weight the counts stand still; the tails are the fit's own.
+    ends = stack.starts + stack.lengths - 1
+    empty = np.append(lower[1:] > upper[:-1], False)
+    empty[ends] = False
+    between = np.zeros(upper.size)
+    between[empty] = _area_to_normal(above[empty], upper[empty], lower[1:][empty[:-1]])
+    tails = _tail_area(-lower[stack.starts]) + _tail_area(upper[ends])
+    return largest, stack.sums(inside + between) + tails
 
 
-@cache
-def _cdf_table() -> tuple[Floats, Floats]:
-    """The distribution function at equal steps, and its rise over each step."""
-    steps = round(2 * CDF_END * CDF_STEPS_PER_SD)
-    at = _tail(np.linspace(CDF_END, -CDF_END, steps + 1))
-    return at[:-1], np.diff(at)
+def _area(at_start: Floats, at_end: Floats, width: Floats) -> Floats:
+    """The area between 0 and a straight line, whichever side of 0 it runs on."""
+    start, end = np.abs(at_start), np.abs(at_end)
+    crosses = at_start * at_end < 0
+    height = (start + end) / 2
+    height[crosses] -= (start * end)[crosses] / (start + end)[crosses]
+    return height * width
 
 
-def _normal_cdf(z: Floats) -> Floats:
-    at, rise = _cdf_table()
-    place = np.clip((z + CDF_END) * CDF_STEPS_PER_SD, 0, at.size)
-    step = np.minimum(place.astype(np.int32), at.size - 1)
-    return at[step] + (place - step) * rise[step]
+def _area_to_normal(level: Floats, begin: Floats, end: Floats) -> Floats:
+    """The area between a constant level and the normal distribution function, from begin to end."""
+    # Where the function crosses the level the two sides count apart; else one of them is empty, as it nearly always is.
+    at_end = normal_cdf(end)
+    crosses = (normal_cdf(begin) < level) & (level < at_end)
+    middle = np.where(level < at_end, begin, end)
+    middle[crosses] = np.clip(
+        [NORMAL.inv_cdf(share) for share in level[crosses].tolist()], begin[crosses], end[crosses]
+    )
+    below = level * (middle - begin) - (_integral(middle) - _integral(begin))
+    beyond = _integral(end) - _integral(middle) - level * (end - middle)
+    return below + beyond
 
 
-def _tail(z: Floats) -> Floats:
-    # math.erfc is the C library's and exact to the last digits; scipy.special takes longer to import than an audit.
-    return np.array([0.5 * math.erfc(v) for v in (z * math.sqrt(0.5)).tolist()])
+def _integral(z: Floats) -> Floats:
+    """The integral of the normal distribution function up to z."""
+    return z * normal_cdf(z) + np.exp(-z * z / 2) / SQRT_2PI
 
 
-def _log_normal_probability(lower: Floats, upper: Floats) -> Floats:
-    """Natural logarithm of the standard normal probability between the ends of cells, accurate in both tails."""
-    beyond_lower = _tail(np.abs(lower))
-    beyond_upper = np.append(beyond_lower[1:], 0.0)
-    detached = np.append(upper[:-1] != lower[1:], True)  # most cells end where the next begins
-    beyond_upper[detached] = _tail(np.abs(upper[detached]))
-    # Differences are taken on the cell's own side of the middle, where the numbers are small.
-    probability = np.abs(beyond_lower - beyond_upper)
-    middle = (lower < 0) & (upper > 0)
-    probability[middle] = 1 - (beyond_lower + beyond_upper)[middle]
-    with np.errstate(divide="ignore"):
-        logarithm: Floats = np.log(probability)
-    near, far = np.minimum(np.abs(lower), np.abs(upper)), np.maximum(np.abs(lower), np.abs(upper))
-    beyond = ~middle & (near > FAR_TAIL)
-    if beyond.any():
-        logarithm[beyond] = _log_far_tail(near[beyond], far[beyond])
-    return logarithm
-
-
-def _log_far_tail(near: Floats, far: Floats) -> Floats:
-    from scipy.special import log_ndtr  # noqa: PLC0415 - 0.4 s to import, and hardly any layer has such a weight
-
-    top: Floats = log_ndtr(-near)
-    probability: Floats = top + np.log1p(-np.exp(log_ndtr(-far) - top))
-    return probability
+def _tail_area(z: Floats) -> Floats:
+    """The integral of 1 - Phi from z on."""
+    return np.exp(-z * z / 2) / SQRT_2PI - z * normal_cdf(-z)

@@ -19,6 +19,9 @@ from jaynes_audit.analyzers.sketch.sketch import BlockCounts
 MAX_POWER = 4
 LEAST_SPREAD = 1e-9  # variance over mean square: below it, double precision leaves too few digits of a fourth moment
 
+JACKKNIFE_FACTOR = 2.131450  # 97.5 % point of Student's t with ROW_BLOCKS - 1 degrees of freedom
+NORMAL_FACTOR = 1.959964  # and of the normal distribution
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -49,6 +52,15 @@ class LogMomentErrors:
     log_sigma: float
     skewness: float
     excess_kurtosis: float
+
+    @property
+    def interval_factor(self) -> float:
+        """How many standard errors a 95 % confidence interval reaches to either side.
+
+        The error that a jackknife gives is itself uncertain, so its factor is that of Student's t with 15 degrees of
+        freedom (Tukey 1958).
+        """
+        return JACKKNIFE_FACTOR if self.blocks else NORMAL_FACTOR
 
 
 @dataclass(frozen=True, slots=True)

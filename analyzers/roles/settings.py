@@ -1,5 +1,6 @@
-"""The few settings of config.json that decide how a fused tensor is taken apart."""
+"""The few settings of config.json that decide how a fused tensor is taken apart, and at which scale weights begin."""
 
+import math
 from collections.abc import Mapping
 
 # Where a model made of several networks keeps the settings of each: stack -> keys, the likeliest first.
@@ -31,6 +32,15 @@ def whole(settings: Settings, *keys: str) -> int:
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
     return 0
+
+
+def initial_sd(settings: Settings) -> float | None:
+    """The standard deviation that weight matrices begin with, where the settings declare one."""
+    for key in ("initializer_range", "init_std"):
+        value = settings.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+            return float(value)
+    return None
 
 
 def word(settings: Settings, key: str) -> str:

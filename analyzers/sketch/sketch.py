@@ -1,4 +1,4 @@
-"""Sketch: everything the audit keeps of a layer's weights, read once, in whatever pieces."""
+"""Sketch: everything the audit keeps of a layer's weights from one pass over them, in whatever pieces."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,15 @@
 """`jaynes audit`: read checkpoints, fit every layer, say what was found."""
 
+from typing import TYPE_CHECKING
+
+from jaynes_audit.analyzers.errors import UsageError
 from jaynes_audit.cli import options
-from jaynes_audit.cli.options import ColorChoice, IoChoice
+from jaynes_audit.cli.options import AmplitudeChoice, ColorChoice, IoChoice, Method
+
+if TYPE_CHECKING:
+    from jaynes_audit.analyzers.distributions.histogram_fit import HistogramBins
+
+USUAL_BINS = 100
 
 
 def audit(
@@ -12,6 +20,11 @@ def audit(
     exclude: options.Exclude = [],  # noqa: B006
     min_fan_in: options.MinFanIn = 64,
     min_weights: options.MinWeights = 10_000,
+    anatomy: options.Anatomy = False,
+    method: options.MethodOption = Method.LIKELIHOOD,
+    bins: options.Bins = None,
+    range_end: options.Range = None,
+    amplitude: options.AmplitudeOption = None,
     jobs: options.Jobs = None,
     io: options.InputOutput = IoChoice.MMAP,
     every_layer: options.EveryLayer = False,
@@ -20,9 +33,9 @@ def audit(
     color: options.Color = ColorChoice.AUTO,
     no_progress: options.NoProgress = False,
 ) -> int:
-    """Report every layer's connection strengths, and what is wrong.
+    """Report which law every layer's weights follow, and what is wrong.
 
-    Checkpoints are read, never run, and every weight is read once.
+    Checkpoints are read, never run.
 
     Exit status: 0 nothing is an error, 1 findings at level error, 2 misused, 3 nothing to audit, 4 could not finish.
     """
@@ -38,6 +51,8 @@ def audit(
             targets=targets,
             selection=Selection(layers=layers, exclude=exclude),
             criterion=Criterion(min_fan_in=min_fan_in, min_weights=min_weights),
+            anatomy=anatomy,
+            bins=_histogram(method, bins, range_end, amplitude),
             jobs=jobs,
             io=Io(io.value),
             show_progress=not (quiet or no_progress),
@@ -45,3 +60,18 @@ def audit(
     )
     delivery.deliver(report, plan)
     return report.exit_code
+
+
+def _histogram(
+    method: Method, bins: int | None, range_end: float | None, amplitude: AmplitudeChoice | None
+) -> "HistogramBins | None":
+    from jaynes_audit.analyzers.distributions.histogram_fit import Amplitude, HistogramBins  # noqa: PLC0415 - see audit
+
+    if method is Method.HISTOGRAM:
+        height = Amplitude((amplitude or AmplitudeChoice.FREE).value)
+        return HistogramBins(bins=bins or USUAL_BINS, range_end=range_end, amplitude=height)
+    given = {"--bins": bins, "--range": range_end, "--amplitude": amplitude}
+    unused = [option for option, value in given.items() if value is not None]
+    if unused:
+        raise UsageError(f"{' and '.join(unused)} can only be given with --method histogram")
+    return None

@@ -4,7 +4,8 @@
 
     audit = jaynes_audit.audit("path/to/checkpoint")
     for layer in audit:
-        print(layer.name, layer.role, layer.fit)
+        print(layer.name, layer.role, layer.verdict.name, layer.fit)
+    print(jaynes_audit.try_claim([audit]).sentence)  # one lognormal for all layers?
     audit.to_dict()  # what `jaynes audit -o json` says of it, see docs/report.md
 
 Importing this package imports nothing else; the first use of a name does.
@@ -16,46 +17,72 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from jaynes_audit.analyzers.anatomy import Anatomy, VarianceShares
     from jaynes_audit.analyzers.audit import Audit, Coverage, LeftOut
-    from jaynes_audit.analyzers.distributions.lognormal import GAUSSIAN, LognormalFit, Ruler
+    from jaynes_audit.analyzers.distributions.candidates import Family
+    from jaynes_audit.analyzers.distributions.equilibrium import Equilibrium
+    from jaynes_audit.analyzers.distributions.lognormal import LognormalFit
     from jaynes_audit.analyzers.distributions.moments import LogMomentErrors, LogMoments, NotFitted
+    from jaynes_audit.analyzers.distributions.ranking import CandidateFit, Ranking
+    from jaynes_audit.analyzers.distributions.rulers import RULERS, Ruler
     from jaynes_audit.analyzers.errors import CouldNotRead, JaynesError, NothingToAudit, RefusedFile, UsageError
-    from jaynes_audit.analyzers.layer_audit import LayerAudit, Scales, WeightCounts
+    from jaynes_audit.analyzers.layer_audit import Evidence, LayerAudit, Scales, WeightCounts
+    from jaynes_audit.analyzers.layer_verdict import LayerVerdict, VerdictKind
     from jaynes_audit.analyzers.role_audit import RoleAudit, Spread
     from jaynes_audit.analyzers.roles import Role
+    from jaynes_audit.analyzers.universality.universality import Universality
 
 __all__ = [
-    "GAUSSIAN",
+    "RULERS",
+    "Anatomy",
     "Audit",
+    "CandidateFit",
     "CouldNotRead",
     "Coverage",
+    "Equilibrium",
+    "Evidence",
+    "Family",
     "JaynesError",
     "LayerAudit",
+    "LayerVerdict",
     "LeftOut",
     "LogMomentErrors",
     "LogMoments",
     "LognormalFit",
     "NotFitted",
     "NothingToAudit",
+    "Ranking",
     "RefusedFile",
     "Role",
     "RoleAudit",
     "Ruler",
     "Scales",
     "Spread",
+    "Universality",
     "UsageError",
+    "VarianceShares",
+    "VerdictKind",
     "WeightCounts",
     "audit",
+    "try_claim",
 ]
 
 _HOMES = {
+    "anatomy": ("Anatomy", "VarianceShares"),
     "audit": ("Audit", "Coverage", "LeftOut"),
-    "distributions.lognormal": ("GAUSSIAN", "LognormalFit", "Ruler"),
+    "claim": ("try_claim",),
+    "distributions.candidates": ("Family",),
+    "distributions.equilibrium": ("Equilibrium",),
+    "distributions.lognormal": ("LognormalFit",),
     "distributions.moments": ("LogMomentErrors", "LogMoments", "NotFitted"),
+    "distributions.ranking": ("CandidateFit", "Ranking"),
+    "distributions.rulers": ("RULERS", "Ruler"),
     "errors": ("CouldNotRead", "JaynesError", "NothingToAudit", "RefusedFile", "UsageError"),
-    "layer_audit": ("LayerAudit", "Scales", "WeightCounts"),
+    "layer_audit": ("Evidence", "LayerAudit", "Scales", "WeightCounts"),
+    "layer_verdict": ("LayerVerdict", "VerdictKind"),
     "role_audit": ("RoleAudit", "Spread"),
     "roles": ("Role",),
+    "universality.universality": ("Universality",),
 }
 
 
@@ -66,15 +93,17 @@ def audit(
     exclude: Sequence[str] = (),
     min_fan_in: int = 64,
     min_weights: int = 10_000,
+    anatomy: bool = False,
     jobs: int | None = None,
     io: Literal["mmap", "pread"] = "mmap",
     on_bytes: Callable[[int], None] | None = None,
 ) -> "Audit":
-    """Read every weight of the checkpoint at `path` once and say what is in it.
+    """Read every weight of the checkpoint at `path` and say what is in it.
 
     `path` is a weight file, or a folder with weights as transformers, diffusers or PEFT write them. `layers` and
     `exclude` are shell patterns of layer names. A hidden layer counts as highly connected from `min_fan_in` connections
-    and `min_weights` weights on. `jobs` threads share the work, one per core by default; the result does not depend on
+    and `min_weights` weights on. `anatomy` reads every matrix again, to say which part of its log-variance lies between
+    rows and columns. `jobs` threads share the work, one per core by default; the result does not depend on
     it. With `io="mmap"` files are mapped; `"pread"` is slower and survives a file that is cut short meanwhile.
     `on_bytes` is told now and then how many more bytes were read.
 
@@ -99,6 +128,7 @@ def audit(
         open_checkpoint(fspath(path)),
         selection=Selection(layers=tuple(layers), exclude=tuple(exclude)),
         criterion=Criterion(min_fan_in=min_fan_in, min_weights=min_weights),
+        dissect=anatomy,
         jobs=jobs,
         io=Io(io),
         on_bytes=on_bytes or (lambda _: None),

@@ -6,18 +6,36 @@ take for a formula begin with an apostrophe.
 
 import csv
 import io
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from jaynes_audit.analyzers.record import FitRecord, LayerRecord
+from msgspec import Struct
+
+from jaynes_audit.analyzers.distributions.candidates import CANDIDATES
+from jaynes_audit.analyzers.record.fits import EquilibriumRecord, FitRecord, HistogramFitRecord
+from jaynes_audit.analyzers.record.layers import AnatomyRecord, LayerRecord, VerdictRecord
 from jaynes_audit.cli.reports.view import View
 from jaynes_audit.cli.visible import in_csv
 
 if TYPE_CHECKING:
     from jaynes_audit.analyzers.record import ReportRecord
 
-LAYER_FIELDS = tuple(field for field in LayerRecord.__struct_fields__ if field != "fit")
-FIT_FIELDS = FitRecord.__struct_fields__
-HEADER = ("model", *LAYER_FIELDS, *FIT_FIELDS)
+# What a layer's record has of its own; the records in it follow, each field under the name of its record.
+NESTED = ("fit", "verdict", "candidates", "anatomy", "histogram")
+LAYER_FIELDS = tuple(field for field in LayerRecord.__struct_fields__ if field not in NESTED)
+FIT_FIELDS = tuple(field for field in FitRecord.__struct_fields__ if field != "equilibrium")
+FAMILIES = tuple(candidate.family.value for candidate in CANDIDATES)
+
+HEADER = (
+    "model",
+    *LAYER_FIELDS,
+    *(f"verdict_{field}" for field in VerdictRecord.__struct_fields__),
+    *FIT_FIELDS,
+    *EquilibriumRecord.__struct_fields__,
+    *(f"nats_{family.replace(' ', '_')}" for family in FAMILIES),
+    *AnatomyRecord.__struct_fields__,
+    *(f"histogram_{field}" for field in HistogramFitRecord.__struct_fields__),
+)
 
 
 def render(report: "ReportRecord", _: View) -> str:
@@ -26,14 +44,23 @@ def render(report: "ReportRecord", _: View) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
     for model in report.models:
-        writer.writerows([in_csv(model.target), *_cells(layer)] for layer in model.layers)
+        writer.writerows([in_csv(model.target), *map(_cell, _values(layer))] for layer in model.layers)
     return text.getvalue()
 
 
-def _cells(layer: LayerRecord) -> list[object]:
-    of_layer = [_cell(getattr(layer, field)) for field in LAYER_FIELDS]
-    of_fit = [_cell(getattr(layer.fit, field)) for field in FIT_FIELDS] if layer.fit else [None] * len(FIT_FIELDS)
-    return of_layer + of_fit
+def _values(layer: LayerRecord) -> Iterator[object]:
+    yield from _fields(layer, LAYER_FIELDS)
+    yield from _fields(layer.verdict, VerdictRecord.__struct_fields__)
+    yield from _fields(layer.fit, FIT_FIELDS)
+    yield from _fields(layer.fit.equilibrium if layer.fit else None, EquilibriumRecord.__struct_fields__)
+    nats = {candidate.family: candidate.nats for candidate in layer.candidates}
+    yield from map(nats.get, FAMILIES)
+    yield from _fields(layer.anatomy, AnatomyRecord.__struct_fields__)
+    yield from _fields(layer.histogram, HistogramFitRecord.__struct_fields__)
+
+
+def _fields(record: Struct | None, fields: tuple[str, ...]) -> Iterator[object]:
+    yield from (getattr(record, field) if record else None for field in fields)
 
 
 def _cell(value: object) -> object:

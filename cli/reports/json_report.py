@@ -1,4 +1,4 @@
-"""The whole report as one JSON document: jaynes-report/1, see docs/schemas."""
+"""The whole report as one JSON document: jaynes-report/2, see docs/schemas."""
 
 from typing import TYPE_CHECKING
 

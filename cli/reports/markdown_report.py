@@ -3,10 +3,10 @@
 It ends below 900 kB, since over 1,024 kB GitHub drops a whole summary.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from jaynes_audit.cli.reports import sections
+from jaynes_audit.cli.reports import details, sections
 from jaynes_audit.cli.reports.page import Grid, Sentence
 from jaynes_audit.cli.reports.view import Detail, View
 from jaynes_audit.cli.visible import code_in_markdown, in_markdown
@@ -44,32 +44,45 @@ def _report(report: "ReportRecord", view: View) -> Iterator[str]:
     yield "## jaynes audit"
     for failed in report.failures:
         yield from ("", f"**error**: {in_markdown(failed.sentence)}")
+    if report.claim:
+        yield from ("", _words(sections.together(report, report.claim)))
+        grid = sections.roles_of_models(report.models, report.rulers)
+        if grid:
+            yield from ("", "By role and model, medians over the matrices:", "", *_table(grid))
     for model in report.models:
-        yield from _model(model, report.ruler, view)
+        yield from _model(model, report.rulers, view)
 
 
-def _model(model: "ModelRecord", ruler: "RulerRecord", view: View) -> Iterator[str]:
-    yield from ("", f"**{in_markdown(model.target)}**: {in_markdown(sections.answer(model, ruler))}")
+def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) -> Iterator[str]:
+    everything = view.detail is Detail.EVERYTHING
+    yield from ("", f"**{in_markdown(model.target)}**: {in_markdown(sections.answer(model))}")
     yield from _findings(model, most=None if view.every_layer else sections.MOST_FINDINGS)
     if view.detail is Detail.FINDINGS:
         return
-    yield from ("", " ".join(map(_words, sections.coverage(model))))
+    yield from ("", " ".join(map(_words, [*sections.coverage(model), *details.anatomy_sentences(model)])))
     for remark in model.remarks:
         yield from ("", f"Note: {in_markdown(remark)}")
-    roles = sections.roles(model, ruler)
+    roles = sections.roles(model, rulers, everything=everything)
     if roles:
         yield from ("", "By role, medians over its matrices:", "", *_table(roles))
     objected = frozenset(found.subject for found in model.findings if found.level == "error")
-    for listing in sections.listings(model, every_layer=view.every_layer):
-        unsaid = [f"{listing.unsaid:,} in all; `--all` lists them."] if listing.unsaid else []
-        grid = _table(sections.layer_grid(listing, ruler, objected)) if listing.shown else ()
+    for listing in sections.listings(model, everything=everything, every_layer=view.every_layer):
+        unsaid = ["", f"{listing.unsaid:,} in all; `--all` lists them."] if listing.unsaid else []
+        grid = _table(sections.layer_grid(listing, rulers, objected, everything=everything)) if listing.shown else ()
         if listing.shown or unsaid:
             yield from _folded(listing.title, [*grid, *unsaid])
+        curves = details.histogram_grid([layer for _, layer in listing.shown])
+        if curves:
+            yield from _folded(f"{listing.title}: {details.CURVES}", _table(curves))
+    if everything:
+        clauses = [f"- {_words(told)}" for told in details.claim_sentences(model.claim)]
+        constancy = details.constancy_grid(model.claim)
+        yield from _folded("One lognormal for all", [*clauses, "", *(_table(constancy) if constancy else ())])
     apart = sections.kept_apart(model)
     if apart:
         yield from _folded("Gains, biases and buffers", _table(apart))
     if model.left_out:
-        groups = sections.left_out(model, everything=view.detail is Detail.EVERYTHING)
+        groups = sections.left_out(model, everything=everything)
         yield from _folded("Left out", [f"- {_words(group)}" for group in groups])
     yield from ("", f"<sub>{in_markdown(sections.LEGEND)}</sub>")
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from jaynes_audit.cli.visible import visible
 
-LEAST_NAME = 20  # columns that a shortened name keeps, however narrow the terminal
+LEAST_NAME = 20  # columns that a shortened name, or other words, keep however narrow the terminal
 ELLIPSIS = "…"
 FIRST_ODD_CHARACTER = "\u0300"  # below it every printable character takes one column
 
@@ -54,7 +54,7 @@ BLANK = Sentence(())
 class Column:
     """A column of a grid. Where the width is short the highest `rank` goes first, and rank 0 never does.
 
-    `gap` is the room on its left. Names are shortened in their middle once nothing is left to go.
+    `gap` is the room on its left. Once nothing is left to go, names are shortened in their middle; then other words.
     """
 
     title: str
@@ -172,9 +172,11 @@ class _Laid:
                 break
             kept = [at for at in kept if columns[at].rank < rank]
         excess = _total(columns, widths, kept) - width if width is not None else 0
-        for at in kept:
-            if excess > 0 and columns[at].names:
-                widths[at] = max(min(widths[at], LEAST_NAME), widths[at] - excess)
+        words = [at for at in kept if not columns[at].right]
+        for at in sorted(words, key=lambda at: not columns[at].names):
+            narrower = max(min(widths[at], LEAST_NAME), widths[at] - max(0, excess))
+            excess -= widths[at] - narrower
+            widths[at] = narrower
         return _Laid(
             grid=grid,
             cells=cells,

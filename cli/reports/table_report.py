@@ -1,14 +1,15 @@
 """The report for people: the answer, how much was read, what is wrong, the numbers beside the ruler."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from jaynes_audit.cli.reports import sections
+from jaynes_audit.cli.reports import details, sections
+from jaynes_audit.cli.reports.law_map import law_map
 from jaynes_audit.cli.reports.page import BLANK, Block, Line, Omissions, Span, Tone, lines, sentence
 from jaynes_audit.cli.reports.view import Detail, View
 
 if TYPE_CHECKING:
-    from jaynes_audit.analyzers.record import ModelRecord, ReportRecord, RulerRecord
+    from jaynes_audit.analyzers.record import ClaimRecord, LayerRecord, ModelRecord, ReportRecord, RulerRecord
 
 MOST_REMARKS = 3
 
@@ -45,27 +46,45 @@ def _page(report: "ReportRecord", view: View) -> Iterator[Block]:
     yield from map(sections.failure, report.failures)
     if report.failures:
         yield BLANK
+    if report.claim:
+        yield from _together(report, report.claim, view)
     for model in report.models:
-        yield from _model(model, report.ruler, view)
+        yield from _model(model, report.rulers, view)
     yield from _legend(report)
     yield Omissions()
     yield sections.last_line(report)
 
 
-def _model(model: "ModelRecord", ruler: "RulerRecord", view: View) -> Iterator[Block]:
+def _together(report: "ReportRecord", claim: "ClaimRecord", view: View) -> Iterator[Block]:
+    yield sections.together(report, claim)
+    yield BLANK
+    grid = sections.roles_of_models(report.models, report.rulers)
+    if grid:
+        yield from _titled("By role and model, medians over the matrices", grid)
+    if view.detail is Detail.EVERYTHING:
+        yield from _claim(claim)
+
+
+def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) -> Iterator[Block]:
     everything = view.detail is Detail.EVERYTHING
-    yield sections.headline(model, ruler)
+    yield sections.headline(model)
     yield from sections.coverage(model)
+    yield from details.anatomy_sentences(model)
     yield from sections.remarks(model, None if everything else MOST_REMARKS)
     yield BLANK
     if model.findings:
         yield from _titled(
             "Findings", *sections.findings(model, most=None if view.every_layer else sections.MOST_FINDINGS)
         )
-    grid = sections.roles(model, ruler)
+    grid = sections.roles(model, rulers, everything=everything)
     if grid:
         yield from _titled("By role, medians over its matrices", grid)
-    yield from _layers(model, ruler, view)
+    yield from _layers(model, rulers, view)
+    if everything:
+        drawn = list(law_map([layer for layer in model.layers if layer.connected], rulers))
+        if drawn:
+            yield from _titled("Map of the highly connected matrices among known laws", *drawn)
+        yield from _claim(model.claim)
     apart = sections.kept_apart(model)
     if apart:
         yield from _titled("Kept apart: gains, biases and buffers", apart)
@@ -77,18 +96,43 @@ def _model(model: "ModelRecord", ruler: "RulerRecord", view: View) -> Iterator[B
             yield from _titled("Tied", *(sentence(f"{dropped} is {kept}") for dropped, kept in model.aliases.items()))
 
 
-def _layers(model: "ModelRecord", ruler: "RulerRecord", view: View) -> Iterator[Block]:
+def _layers(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) -> Iterator[Block]:
+    everything = view.detail is Detail.EVERYTHING
     objected = frozenset(found.subject for found in model.findings if found.level == "error")
-    for listing in sections.listings(model, every_layer=view.every_layer):
+    for listing in sections.listings(model, everything=everything, every_layer=view.every_layer):
         blocks: list[Block] = []
         if listing.shown:
-            blocks.append(sections.layer_grid(listing, ruler, objected))
-            if view.detail is Detail.EVERYTHING:
-                blocks += [BLANK, sections.detail_grid(listing)]
+            blocks.append(sections.layer_grid(listing, rulers, objected, everything=everything))
         if listing.unsaid:
             blocks.append(sentence(Span(f"{listing.unsaid:,} in all; --all lists them.", Tone.QUIET)))
         if blocks:
             yield from _titled(listing.title, *blocks)
+        layers = [layer for _, layer in listing.shown]
+        curves = details.histogram_grid(layers)
+        if curves:
+            yield from _titled(f"{listing.title}: {details.CURVES}", curves)
+        if everything and layers:
+            yield from _details(listing, layers)
+
+
+def _details(listing: sections.Listing, layers: "Sequence[LayerRecord]") -> Iterator[Block]:
+    grids = (
+        ("their nearest families", details.law_grid(layers), ()),
+        ("anatomy, parts of the variance of ln|w|", details.anatomy_grid(layers), ()),
+        ("distances from the lognormal, and its equilibrium", details.equilibrium_grid(layers), (details.ALPHA,)),
+        ("shapes and content", details.matrix_grid(listing), ()),
+    )
+    for title, grid, notes in grids:
+        if grid:
+            yield from _titled(f"{listing.title}: {title}", grid, *(sentence(Span(note, Tone.QUIET)) for note in notes))
+
+
+def _claim(claim: "ClaimRecord") -> Iterator[Block]:
+    blocks: list[Block] = list(details.claim_sentences(claim))
+    grid = details.constancy_grid(claim)
+    if grid:
+        blocks += [BLANK, grid]
+    yield from _titled("One lognormal for all", *blocks)
 
 
 def _legend(report: "ReportRecord") -> Iterator[Block]:

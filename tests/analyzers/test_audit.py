@@ -1,6 +1,8 @@
 """From files to an audit: what was planted is found, what cannot be read is named, the workers change nothing."""
 
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +10,18 @@ import pytest
 from safetensors.numpy import save_file
 
 from jaynes_audit.analyzers import audit as audit_module
+from jaynes_audit.analyzers.anatomy import Anatomy, VarianceShares
 from jaynes_audit.analyzers.audit import Audit, LeftOutReason, Selection, audit_checkpoint
 from jaynes_audit.analyzers.checkpoints import Checkpoint, open_checkpoint
 from jaynes_audit.analyzers.checkpoints.windows import Io
+from jaynes_audit.analyzers.distributions.candidates import CANDIDATES
+from jaynes_audit.analyzers.distributions.histogram_fit import HistogramBins, HistogramFit
 from jaynes_audit.analyzers.distributions.lognormal import LognormalFit
 from jaynes_audit.analyzers.distributions.moments import LogMomentErrors, NotFitted
+from jaynes_audit.analyzers.distributions.ranking import Ranking
 from jaynes_audit.analyzers.dtypes import BITS, Dtype
 from jaynes_audit.analyzers.layer_audit import Criterion, LayerAudit, Scales
+from jaynes_audit.analyzers.layer_verdict import VerdictKind
 from jaynes_audit.analyzers.roles import Role
 from jaynes_audit.analyzers.sketch import extent as extent_module
 from tests.support.checkpoints import Stored, checkpoint, raw, stored
@@ -164,6 +171,179 @@ def test_layers_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert [layer.name for layer in audit] == [UP.format(number) for number in (1, 2, 10)]
 
 
+# ---- which law a layer follows
+
+
+def on_scales(*log_sds: float, seed: int = 5) -> np.ndarray:
+    """Gaussian weights, their rows and then their columns on lognormal scales of these log-sds."""
+    rng = np.random.default_rng(seed)
+    weights = rng.standard_normal((400, 300))
+    for axis, log_sd in enumerate(log_sds):
+        scales = np.exp(rng.normal(0, log_sd, weights.shape[axis]))
+        weights *= scales[:, np.newaxis] if axis == 0 else scales
+    return 0.01 * weights
+
+
+LAWS = [
+    pytest.param(lambda: lognormal(-4, 1.3, 400, 300), "lognormal", id="lognormal"),
+    pytest.param(lambda: gaussian(400, 300), "Gaussian", id="Gaussian"),
+    pytest.param(lambda: on_scales(2), "lognormal by mixing", id="rows"),
+    pytest.param(lambda: on_scales(0, 2), "lognormal by mixing", id="columns"),
+    pytest.param(lambda: np.random.default_rng(0).laplace(size=(400, 300)), "Laplace", id="Laplace"),
+    pytest.param(lambda: np.random.default_rng(0).uniform(-1, 1, (400, 300)), "uniform", id="uniform"),
+    pytest.param(lambda: np.random.default_rng(0).standard_t(3, (400, 300)), "Student t", id="Student"),
+]
+
+
+@pytest.mark.parametrize("dtype", [Dtype.F32, Dtype.BF16])
+@pytest.mark.parametrize(("weights", "law"), LAWS)
+def test_a_layer_is_called_by_the_law_its_weights_were_drawn_from(
+    weights: Callable[[], np.ndarray], law: str, dtype: Dtype, tmp_path: Path
+) -> None:
+    layer = only_layer(tmp_path, stored(weights(), dtype))
+    assert layer.verdict.name == law
+    assert isinstance(layer.evidence.ranking, Ranking)
+    assert {each.family for each in layer.evidence.ranking.candidates} == {each.family for each in CANDIDATES}
+
+
+def test_only_a_layer_that_looks_lognormal_is_read_again_by_itself(tmp_path: Path) -> None:
+    tensors = {UP.format(0): stored(gaussian(400, 300)), UP.format(1): stored(on_scales(2))}
+    gaussian_like, lognormal_like = audit_of(tmp_path, tensors)
+    assert gaussian_like.evidence.anatomy == NotFitted(
+        "the scales of its rows and columns were not divided out (--anatomy)"
+    )
+    assert isinstance(lognormal_like.evidence.anatomy, Anatomy)
+    assert isinstance(lognormal_like.evidence.residual, Ranking)
+    assert lognormal_like.evidence.anatomy.row_share > 0.7  # 4 of 4 + pi^2/8
+    assert lognormal_like.evidence.anatomy.residual.skewness == pytest.approx(-1.535, abs=0.1)
+
+
+def test_asked_for_every_judged_layer_is_taken_apart_and_the_shares_add_to_one(tmp_path: Path) -> None:
+    tensors = {UP.format(0): stored(gaussian(400, 300)), UP.format(1): stored(100 * on_scales(1, 0.5))}
+    audit = audit_of(tmp_path, tensors, dissect=True)
+    for layer in audit:
+        anatomy = layer.evidence.anatomy
+        assert isinstance(anatomy, Anatomy)
+        assert anatomy.row_share + anatomy.column_share + anatomy.residual_share == pytest.approx(1, abs=1e-12)
+    shares = audit.variance
+    assert isinstance(shares, VarianceShares)
+    assert sum((shares.between_layers, shares.between_rows, shares.between_columns, shares.residual)) == pytest.approx(
+        1
+    )
+    # Layers of equal size whose ln|w| differ by ln(1) = 0 on average, and scales of log-variance 1 and 1/4 in one of
+    # the two: (0, 1/2, 1/8, pi^2/8) over their sum.
+    assert shares.between_layers == pytest.approx(0, abs=0.01)
+    assert shares.between_rows == pytest.approx(0.5 / (0.625 + math.pi**2 / 8), abs=0.05)
+    assert shares.between_columns == pytest.approx(0.125 / (0.625 + math.pi**2 / 8), abs=0.02)
+
+
+def test_the_shares_of_variance_are_not_known_unless_every_highly_connected_layer_was_taken_apart(
+    tmp_path: Path,
+) -> None:
+    audit = audit_of(tmp_path, {UP.format(0): stored(gaussian(400, 300)), UP.format(1): stored(on_scales(2))})
+    assert audit.variance == NotFitted("not every highly connected matrix was taken apart; --anatomy asks for it")
+
+
+@pytest.mark.parametrize("dissect", [False, True])
+def test_a_file_cut_short_between_the_passes_leaves_the_layer_undecided_and_says_why(
+    dissect: bool,  # noqa: FBT001
+    tmp_path: Path,
+) -> None:
+    whole = checkpoint(tmp_path, {UP.format(0): stored(lognormal(-4, 1.3, 400, 300))})
+    # The first pass is told of when it is over.
+    audit = audit_checkpoint(
+        whole, dissect=dissect, io=Io.PREAD, on_bytes=lambda _: os.truncate(whole.files[0], 100_000)
+    )
+    (layer,) = audit
+    assert layer.counts.weights == 120_000
+    assert layer.verdict.kind is VerdictKind.UNDECIDED
+    assert "a mixture of scales cannot be ruled out: it could not be read a second time" in layer.verdict.reason
+    assert "became shorter while it was read" in layer.verdict.reason
+    assert isinstance(layer.evidence.anatomy, NotFitted)
+    assert isinstance(audit.variance, NotFitted)
+    assert not audit.coverage.complete
+    assert [(each.name, each.reason) for each in audit.left_out] == [(layer.name, LeftOutReason.REFUSED)]
+    assert [defect.rule for defect in audit.defects] == ["JN001"]
+
+
+@pytest.mark.parametrize("shape", [(100, 49), (400, 31), (70, 70)])
+def test_a_matrix_below_half_the_criterion_is_not_judged_and_says_so(shape: tuple[int, int], tmp_path: Path) -> None:
+    layer = only_layer(tmp_path, stored(lognormal(-4, 1.3, *shape)))
+    assert isinstance(layer.fit, LognormalFit)
+    assert (layer.verdict.kind, layer.verdict.name) == (VerdictKind.NOT_FITTED, "not fitted")
+    assert "smaller than half of what counts as highly connected" in layer.verdict.reason
+    assert layer.evidence.ranking == NotFitted(layer.verdict.reason)
+
+
+@pytest.mark.parametrize(
+    ("shape", "criterion"), [((160, 32), Criterion()), ((20, 10), Criterion(min_fan_in=20, min_weights=400))]
+)
+def test_a_matrix_from_half_the_criterion_on_is_judged_and_not_highly_connected(
+    shape: tuple[int, int], criterion: Criterion, tmp_path: Path
+) -> None:
+    (layer,) = audit_of(tmp_path, {UP.format(0): stored(gaussian(*shape))}, criterion=criterion)
+    assert isinstance(layer.evidence.ranking, Ranking)
+    assert not layer.connected
+
+
+def test_a_vector_is_not_judged_and_says_so(tmp_path: Path) -> None:
+    layer = only_layer(tmp_path, stored(1 + gaussian(20_000) / 9), "model.norm.weight")
+    assert layer.verdict.kind is VerdictKind.NOT_FITTED
+    assert layer.verdict.reason == "not compared with other families: no weight matrix"
+
+
+@pytest.mark.parametrize("name", [EMBEDDING, HEAD])
+def test_the_ends_of_the_network_are_judged_and_are_no_hidden_layers(name: str, tmp_path: Path) -> None:
+    layer = only_layer(tmp_path, stored(gaussian(400, 300)), name)
+    assert (layer.verdict.name, layer.connected) == ("Gaussian", False)
+
+
+def test_each_part_of_a_fused_tensor_is_judged_by_its_own_rows_and_columns(tmp_path: Path) -> None:
+    parts = [lognormal(-4, 1.3, 300, 300), gaussian(300, 300), on_scales(0, 2)[:300]]
+    config = {"model_type": "gpt2", "n_head": 4, "n_embd": 300}
+    fused = checkpoint(tmp_path, {FUSED: stored(np.concatenate(parts, axis=1))}, config=config)
+    assert {layer.role: layer.verdict.name for layer in audit_checkpoint(fused)} == {
+        Role.ATTENTION_Q: "lognormal",
+        Role.ATTENTION_K: "Gaussian",
+        Role.ATTENTION_V: "lognormal by mixing",
+    }
+
+
+def test_a_matrix_of_mostly_zeros_is_degenerate(tmp_path: Path) -> None:
+    weights = gaussian(400, 300)
+    weights.reshape(-1)[: int(0.51 * weights.size)] = 0
+    layer = only_layer(tmp_path, stored(weights))
+    assert (layer.verdict.kind, layer.verdict.reason) == (VerdictKind.DEGENERATE, "51.0% of its weights are zero")
+    assert isinstance(layer.fit, LognormalFit)
+
+
+def test_a_matrix_of_few_distinct_magnitudes_is_degenerate(tmp_path: Path) -> None:
+    of_four_bits = np.random.default_rng(1).integers(-8, 8, (400, 300)) / 8
+    layer = only_layer(tmp_path, stored(of_four_bits))
+    assert layer.verdict.kind is VerdictKind.DEGENERATE
+    assert layer.verdict.reason == "different magnitudes on the 16-bit grid: 8"
+
+
+def test_a_curve_is_laid_through_the_histogram_of_judged_layers_when_asked_for(tmp_path: Path) -> None:
+    tensors = {UP.format(0): stored(gaussian(400, 300)), UP.format(1): stored(gaussian(20, 20))}
+    judged, small = audit_of(tmp_path, tensors, bins=HistogramBins(bins=40, range_end=3.0))
+    curve = judged.evidence.histogram_fit
+    assert isinstance(curve, HistogramFit)
+    assert (curve.bins, curve.range_end) == (40, 3.0)
+    assert curve.r_squared == pytest.approx(curve.gaussian_r_squared, abs=0.02)  # it is Gaussian noise itself
+    assert isinstance(small.evidence.histogram_fit, NotFitted)
+    (unasked,) = audit_of(tmp_path, {UP.format(0): stored(gaussian(400, 300))})
+    assert unasked.evidence.histogram_fit == NotFitted("no curve was laid through its histogram (--method histogram)")
+
+
+@pytest.mark.parametrize(("config", "declared"), [({"initializer_range": 0.02}, 0.02), ({}, None)])
+def test_the_initial_scale_that_the_config_declares_is_kept_with_the_layer(
+    config: dict[str, object], declared: float | None, tmp_path: Path
+) -> None:
+    whole = checkpoint(tmp_path, {UP.format(0): stored(gaussian(9, 9))}, config={"model_type": "llama", **config})
+    assert [layer.declared_sd for layer in audit_checkpoint(whole)] == [declared]
+
+
 # ---- roles
 
 
@@ -210,6 +390,8 @@ def mixed_checkpoint(folder: Path) -> Checkpoint:
         **{f"model.layers.{number}.norm.weight": stored(1 + gaussian(77) / 9, Dtype.F64) for number in range(90)},
         "some.four.bits": raw(np.random.default_rng(2).integers(0, 16, (70, 31 * 2), np.uint8), Dtype.F4),
         "zeros.weight": stored(np.zeros((50, 50))),
+        "model.layers.0.mlp.down_proj.weight": stored(on_scales(2)),
+        "model.layers.1.mlp.down_proj.weight": stored(lognormal(-4, 1.3, 400, 300), Dtype.BF16),
         "one": stored(np.array(3.5)),
     }
     return checkpoint(folder, first, second, config=config)
@@ -226,9 +408,10 @@ def _layers_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("io", list(Io))
 def test_the_audit_does_not_depend_on_the_number_of_workers(io: Io, tmp_path: Path) -> None:
     mixed = mixed_checkpoint(tmp_path)
-    alone = audit_checkpoint(mixed, jobs=1, io=Io.MMAP)
+    options = {"dissect": True, "bins": HistogramBins(bins=30)}
+    alone = audit_checkpoint(mixed, jobs=1, io=Io.MMAP, **options)
     for jobs in (1, 2, 7):
-        assert repr(audit_checkpoint(mixed, jobs=jobs, io=io)) == repr(alone)
+        assert repr(audit_checkpoint(mixed, jobs=jobs, io=io, **options)) == repr(alone)
 
 
 def test_the_audit_does_not_depend_on_how_the_file_is_read(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from jaynes_audit.analyzers.checkpoints.windows import Io
-from jaynes_audit.analyzers.errors import JaynesError
+from jaynes_audit.analyzers.distributions.histogram_fit import Amplitude
+from jaynes_audit.analyzers.errors import CouldNotRead, JaynesError
 from jaynes_audit.cli.app import run
 from jaynes_audit.cli.exit_codes import EXIT_CODES, PRECEDENCE, ExitCode
-from jaynes_audit.cli.options import IoChoice
+from jaynes_audit.cli.options import AmplitudeChoice, IoChoice
 from jaynes_audit.cli.outputs import Format
 from jaynes_audit.cli.reports import REPORTS
 from tests.support.checkpoint_files import SIZE, checkpoint, gaussian
@@ -84,6 +85,10 @@ def test_1_when_a_weight_is_nan(tmp_path: Path) -> None:
         (["audit", "x", "--jobs", "0"], "'--jobs'"),
         (["audit", "x", "--min-fan-in", "many"], "'--min-fan-in'"),
         (["audit", "x", "--color", "pink"], "'pink'"),
+        (["audit", "x", "--method", "magic"], "'magic'"),
+        (["audit", "x", "--amplitude", "two"], "'two'"),
+        *((["audit", "x", "--bins", bins], "'--bins'") for bins in ("0", "3", "-10", "nan", "ten", "1000000000")),
+        *((["audit", "x", "--range", end], "'--range'") for end in ("0", "-1", "nan", "inf", "-inf", "far")),
         (["schema", "everything"], "'everything'"),
     ],
 )
@@ -216,7 +221,7 @@ def test_rich_is_not_imported_where_there_is_no_terminal(sound: Path) -> None:
 
 def test_only_the_result_goes_to_standard_output(sound: Path) -> None:
     done = python("-m", "jaynes_audit", "audit", str(sound), "-o", "json")
-    assert json.loads(done.stdout)["format"] == "jaynes-report/1"
+    assert json.loads(done.stdout)["format"] == "jaynes-report/2"
     assert not done.stderr
 
 
@@ -255,6 +260,25 @@ def test_layers_and_criterion_are_chosen(tmp_path: Path, capsys) -> None:
     assert [each["name"] for each in model["left_out"]] == ["one.w", "two.x"]
     assert model["criterion"] == {"min_fan_in": 200, "min_weights": 10_000}
     assert model["connected"]["layers"] == 0
+
+
+def test_a_layer_that_fails_its_second_reading_is_reported_as_undecided(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    weights = np.exp(rng.normal(-4, 1.3, (300, 300))) * rng.choice([-1, 1], (300, 300))
+    path = checkpoint(tmp_path / "a.safetensors", {"a.weight": weights.astype(np.float32)})
+
+    def interrupted(*_: object) -> None:
+        raise CouldNotRead("the disk has gone")
+
+    monkeypatch.setattr("jaynes_audit.analyzers.audit.anatomy", interrupted)
+    assert run(["audit", str(path)]) == ExitCode.COULD_NOT_FINISH
+    said = capsys.readouterr()
+    assert "Incomplete." in said.out
+    assert "1 highly connected matrix (90,000 weights), undecided" in said.out
+    assert "a mixture of scales cannot be ruled out: it could not be read a second time: the disk has gone" in said.out
+    assert not said.err
 
 
 def test_a_target_named_twice_is_read_once(sound: Path, capsys) -> None:
@@ -316,7 +340,11 @@ def test_the_choices_of_io_are_those_of_the_reader() -> None:
     assert list(map(str, IoChoice)) == list(map(str, Io))
 
 
+def test_the_choices_of_the_amplitude_are_those_of_the_curve() -> None:
+    assert list(map(str, AmplitudeChoice)) == list(map(str, Amplitude))
+
+
 def test_the_schema_in_the_repository_is_the_one_that_is_printed(capsys) -> None:
-    kept = Path(__file__).parents[2] / "docs" / "schemas" / "jaynes-report-1.schema.json"
+    kept = Path(__file__).parents[2] / "docs" / "schemas" / "jaynes-report-2.schema.json"
     assert run(["schema", "report"]) == 0
     assert capsys.readouterr().out == kept.read_text()

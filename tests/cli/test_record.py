@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import msgspec
+import pytest
 from jsonschema import Draft202012Validator
 
 from jaynes_audit.analyzers.audit import audit_checkpoint
@@ -24,9 +25,21 @@ def test_an_audit_is_a_plain_dict_that_a_model_can_be_made_of_again(tmp_path: Pa
 
 def test_medians_are_over_the_fitted_highly_connected_matrices_alone() -> None:
     connected = msgspec.convert(odd_audit().to_dict(), ModelRecord).connected
-    assert (connected.layers, connected.fitted) == (6, 4)
+    assert (connected.layers, connected.fitted) == (8, 6)
     assert connected.mu is not None
-    assert (connected.mu.least, connected.mu.median, connected.mu.greatest) == (-3.61, -3.5, -3.4)
+    middle = pytest.approx((-3.61 - 3.5) / 2)
+    assert (connected.mu.least, connected.mu.median, connected.mu.greatest) == (-4.2, middle, -3.4)
+
+
+def test_verdicts_are_counted_over_the_highly_connected_matrices_the_most_common_first() -> None:
+    connected = msgspec.convert(odd_audit().to_dict(), ModelRecord).connected
+    assert [(each.name, each.layers) for each in connected.verdicts] == [
+        ("degenerate", 3),
+        ("Gaussian", 2),
+        ("lognormal", 1),
+        ("lognormal by mixing", 1),
+        ("undecided", 1),
+    ]
 
 
 def test_the_schema_is_one_and_describes_every_field() -> None:

@@ -4,19 +4,98 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-from jaynes_audit.analyzers.audit import Audit, Coverage, LeftOut, LeftOutReason
+import numpy as np
+
+from jaynes_audit.analyzers.anatomy import Anatomy, VarianceShares
+from jaynes_audit.analyzers.audit import (
+    NO_HISTOGRAM,
+    NO_MATRIX,
+    NOT_DISSECTED,
+    NOT_JUDGED,
+    Audit,
+    Coverage,
+    LeftOut,
+    LeftOutReason,
+)
 from jaynes_audit.analyzers.checkpoints.tensor import Defect
+from jaynes_audit.analyzers.claim import try_claim
+from jaynes_audit.analyzers.distributions.candidates import Family
+from jaynes_audit.analyzers.distributions.equilibrium import Equilibrium
+from jaynes_audit.analyzers.distributions.histogram_fit import HistogramFit
 from jaynes_audit.analyzers.distributions.lognormal import LognormalFit
 from jaynes_audit.analyzers.distributions.moments import LogMomentErrors, LogMoments, NotFitted
-from jaynes_audit.analyzers.layer_audit import Criterion, LayerAudit, Scales, WeightCounts
-from jaynes_audit.analyzers.record import FailureRecord, ReportRecord, Tool, record_of, ruler_record
+from jaynes_audit.analyzers.distributions.quantiles import QUANTILE_POINTS
+from jaynes_audit.analyzers.distributions.ranking import CandidateFit, Ranking
+from jaynes_audit.analyzers.dtypes import Dtype
+from jaynes_audit.analyzers.layer_audit import (
+    Criterion,
+    Evidence,
+    LayerAudit,
+    MeasuredLayer,
+    Scales,
+    WeightCounts,
+    judged,
+    unjudged,
+)
+from jaynes_audit.analyzers.record import FailureRecord, ReportRecord, Tool, claim_record, record_of, ruler_records
 from jaynes_audit.analyzers.role_audit import RoleAudit, Spread
-from jaynes_audit.analyzers.roles import Role
+from jaynes_audit.analyzers.roles import HIDDEN_LAYERS, Role
 from jaynes_audit.analyzers.roles.role import GAINS_AND_BUFFERS
+from jaynes_audit.analyzers.sketch.grid import grid_of
+from jaynes_audit.analyzers.sketch.histogram import Magnitudes
 from jaynes_audit.analyzers.verdict import findings_of
 from jaynes_audit.cli.exit_codes import outcome_of
 
 GAUSSIAN_LIKE = {"sigma": 1.114, "skewness": -1.51, "kurtosis": 3.91, "psi": 0.158, "ks": 0.0957}
+LOGNORMAL_LIKE = {"sigma": 1.3, "skewness": 0.02, "kurtosis": 0.05, "psi": 0.0004, "ks": 0.004}
+
+EQUILIBRIUM = Equilibrium(
+    alpha_over_gamma=-3.69,
+    beta_over_gamma=0.385,
+    utility_spread=0.52,
+    log_entropy=1.42,
+    entropy=-2.08,
+    ideal_entropy=-1.95,
+    entropy_gap=0.13,
+)
+
+# What each family gains over the lognormal on weights of one law, in nats per weight, the best first.
+GAINS: dict[Family, dict[Family, float]] = {
+    Family.GAUSSIAN: {
+        Family.GENERALISED_NORMAL: 0.1312,
+        Family.STUDENT_T: 0.1309,
+        Family.GAUSSIAN: 0.1306,
+        Family.TRUNCATED_GAUSSIAN: 0.1304,
+        Family.WEIBULL: 0.1021,
+        Family.GAMMA: 0.0703,
+        Family.LAPLACE: 0.0412,
+        Family.LOGNORMAL: 0.0,
+        Family.UNIFORM: -0.8825,
+    },
+    Family.STUDENT_T: {
+        Family.STUDENT_T: 0.1175,
+        Family.GENERALISED_NORMAL: 0.1172,
+        Family.GAUSSIAN: 0.1104,
+        Family.TRUNCATED_GAUSSIAN: 0.1103,
+        Family.WEIBULL: 0.0955,
+        Family.GAMMA: 0.0689,
+        Family.LAPLACE: 0.0547,
+        Family.LOGNORMAL: 0.0,
+        Family.UNIFORM: -1.2084,
+    },
+    Family.LOGNORMAL: {
+        Family.LOGNORMAL: 0.0,
+        Family.GENERALISED_NORMAL: -0.0352,
+        Family.STUDENT_T: -0.0561,
+        Family.WEIBULL: -0.0883,
+        Family.GAMMA: -0.1224,
+        Family.LAPLACE: -0.1916,
+        Family.GAUSSIAN: -0.8007,
+        Family.TRUNCATED_GAUSSIAN: -0.8011,
+        Family.UNIFORM: -3.1225,
+    },
+}
+OF_ONE_PARAMETER = frozenset({Family.GAUSSIAN, Family.LAPLACE, Family.UNIFORM})
 
 
 def fit(
@@ -29,8 +108,83 @@ def fit(
     ks: float = 0.0891,
     weights: int = 65_536,
 ) -> LognormalFit:
-    moments = LogMoments(weights=weights, log_mean=mu, log_sigma=sigma, skewness=skewness, excess_kurtosis=kurtosis)
-    return LognormalFit(moments=moments, divergence=psi, ks_distance=ks)
+    return LognormalFit(
+        moments=LogMoments(weights=weights, log_mean=mu, log_sigma=sigma, skewness=skewness, excess_kurtosis=kurtosis),
+        divergence=psi,
+        ks_distance=ks,
+        wasserstein=0.207,
+        jensen_shannon=0.0291,
+        hellinger=0.181,
+        equilibrium=EQUILIBRIUM,
+        standard_quantiles=np.linspace(-2, 2, QUANTILE_POINTS, dtype=np.float32),
+    )
+
+
+def ranking(winner: Family = Family.GAUSSIAN, *, tied_with: Sequence[Family] = ()) -> Ranking:
+    gains = GAINS[winner]
+    best = max(gains.values())
+    candidates = [
+        CandidateFit(
+            family=family,
+            parameters=1 if family in OF_ONE_PARAMETER else 2,
+            scale=0.0524,
+            shape=1.0 if family in OF_ONE_PARAMETER else 1.72,
+            nats=nats,
+            divergence=round(best - nats + 0.0004, 4),
+            bic=-2 * nats,
+            vuong_z=round(1000 * nats, 1),
+        )
+        for family, nats in gains.items()
+    ]
+    [won] = [each for each in candidates if each.family is winner]
+    return Ranking(candidates=tuple(candidates), winner=won, tied_with=tuple(tied_with), lognormal_skewness=0.0)
+
+
+LEFT_SKEWNESS = {Family.GAUSSIAN: -1.52, Family.LOGNORMAL: 0.01}
+
+
+def taken_apart(left: Family) -> Anatomy:
+    """A layer whose weights are of this family once row and column scales are divided out."""
+    skewness = LEFT_SKEWNESS[left]
+    moments = LogMoments(weights=65_536, log_mean=-0.63, log_sigma=1.118, skewness=skewness, excess_kurtosis=3.9)
+    return Anatomy(
+        row_log_variance=0.5,
+        column_log_variance=0.25,
+        row_residual=replace(moments, skewness=skewness + 0.25, excess_kurtosis=3.2),
+        residual=moments,
+        residual_magnitudes=Magnitudes(
+            grid=grid_of(Dtype.F32, 0xFFFF), codes=np.empty(0, np.int64), tallies=np.empty(0, np.int64)
+        ),
+    )
+
+
+CURVE = HistogramFit(
+    log_mean=-3.2,
+    log_sigma=0.88,
+    amplitude=1.07,
+    r_squared=0.962,
+    gaussian_r_squared=0.958,
+    bins=100,
+    range_end=0.31,
+)
+
+
+def evidence(
+    law: Family | Ranking | NotFitted = Family.GAUSSIAN,
+    *,
+    residual: Family | NotFitted = NOT_DISSECTED,
+    curve: HistogramFit | NotFitted = NO_HISTOGRAM,
+) -> Evidence:
+    """What speaks for a law, and for another one once row and column scales are divided out."""
+    return Evidence(
+        ranking=ranking(law) if isinstance(law, Family) else law,
+        anatomy=residual if isinstance(residual, NotFitted) else taken_apart(residual),
+        residual=residual if isinstance(residual, NotFitted) else ranking(residual),
+        histogram_fit=curve,
+    )
+
+
+GAUSSIAN = evidence()
 
 
 def counts(weights: int, **special: int) -> WeightCounts:
@@ -46,6 +200,7 @@ def layer(
     rows: int = 256,
     columns: int = 256,
     fitted: LognormalFit | NotFitted | None = None,
+    told_by: Evidence = GAUSSIAN,
     blocks: int = 16,
     special: dict[str, int] | None = None,
     largest: float = 0.31,
@@ -56,7 +211,7 @@ def layer(
     matrix = role not in GAINS_AND_BUFFERS and columns > 1
     fitted = fit(weights=rows * columns) if fitted is None else fitted
     errors = LogMomentErrors(blocks=blocks, log_mean=0.012, log_sigma=0.006, skewness=0.03, excess_kurtosis=0.2)
-    return LayerAudit(
+    measured = MeasuredLayer(
         name=name,
         tensor=name.partition("[")[0],
         file=file,
@@ -68,7 +223,7 @@ def layer(
         columns=columns,
         fan_in=columns if matrix else 0,
         fan_out=rows if matrix else 0,
-        connected=matrix and role is not Role.EMBEDDING and columns >= 64 and rows * columns >= 10_000,
+        connected=matrix and role in HIDDEN_LAYERS and columns >= 64 and rows * columns >= 10_000,
         counts=counts(rows * columns, **(special or {})),
         largest=largest,
         rms=rms,
@@ -78,13 +233,20 @@ def layer(
         else NotFitted("no rows and columns of their own"),
         fit=fitted,
         errors=fitted if isinstance(fitted, NotFitted) else errors,
+        declared_sd=None,
     )
+    if matrix and columns >= 32 and rows * columns >= 5_000:
+        return judged(measured, evidence(fitted) if isinstance(fitted, NotFitted) else told_by)
+    return unjudged(measured, NOT_JUDGED if matrix else NO_MATRIX)
 
 
 def left_out(
     name: str, reason: LeftOutReason = LeftOutReason.NOT_WEIGHTS, explanation: str = "whole numbers, not weights"
 ) -> LeftOut:
     return LeftOut(name=name, dtype="I64", shape=(1, 512), reason=reason, explanation=explanation)
+
+
+NOT_ALL_DISSECTED = NotFitted("not every highly connected matrix was taken apart (--anatomy)")
 
 
 def audit(
@@ -94,6 +256,7 @@ def audit(
     defects: Sequence[Defect] = (),
     remarks: Sequence[str] = (),
     aliases: dict[str, str] | None = None,
+    variance: VarianceShares | NotFitted = NOT_ALL_DISSECTED,
 ) -> Audit:
     weights = sum(each.counts.weights for each in layers)
     failed = defects or any(each.reason in {"refused", "could-not-read"} for each in left_out)
@@ -110,6 +273,7 @@ def audit(
         ),
         layers=layers,
         roles=tuple(_roles(layers)),
+        variance=variance,
         left_out=tuple(left_out),
         aliases=aliases or {},
         defects=tuple(defects),
@@ -157,8 +321,9 @@ def report(*audits: Audit, failures: Sequence[FailureRecord] = ()) -> ReportReco
     outcome = outcome_of(models, failures)
     return ReportRecord(
         tool=Tool(name="jaynes-audit", version="0.0.0"),
-        ruler=ruler_record(),
+        rulers=ruler_records(),
         models=models,
+        claim=claim_record(try_claim(audits)) if len(audits) > 1 else None,
         failures=list(failures),
         exit_code=outcome.code,
         exit_reason=outcome.reason,
@@ -185,7 +350,30 @@ def odd_audit() -> Audit:
             largest=0.5,
             rms=0.5,
         ),
-        layer("layers.1.mlp.down.weight", Role.MLP_DOWN, depth=1, rows=8, columns=4096, blocks=0),
+        layer(
+            "layers.1.mlp.down.weight",
+            Role.MLP_DOWN,
+            depth=1,
+            rows=8,
+            columns=4096,
+            blocks=0,
+            told_by=evidence(ranking(Family.STUDENT_T, tied_with=[Family.GENERALISED_NORMAL])),
+        ),
+        layer(
+            "layers.1.attention.k.weight",
+            Role.ATTENTION_K,
+            depth=1,
+            fitted=fit(-4.2, **LOGNORMAL_LIKE),
+            told_by=evidence(Family.LOGNORMAL, residual=Family.LOGNORMAL),
+        ),
+        layer(
+            "layers.1.attention.v.weight",
+            Role.ATTENTION_V,
+            depth=1,
+            fitted=fit(-4.1, **LOGNORMAL_LIKE),
+            told_by=evidence(Family.LOGNORMAL, residual=Family.GAUSSIAN),
+        ),
+        layer("layers.1.mlp.up.lora_A.weight", Role.LORA_A, depth=1, rows=8),
         layer("layers.0.norm.weight", Role.NORM, rows=256, columns=1, fitted=same, largest=1.0),
         layer("layers.0.mlp.up.bias", Role.BIAS, rows=256, columns=1, fitted=nothing, special={"zero": 256}, largest=0),
         layer("temperature", Role.SCALE, depth=None, rows=1, columns=1, fitted=same, largest=12.5),
@@ -207,7 +395,7 @@ def odd_audit() -> Audit:
     )
 
 
-def many_layers(number: int = 46_000) -> Audit:
+def many_layers(number: int = 12 * 768) -> Audit:
     """A mixture of experts: so many matrices that nobody reads them one by one."""
     return audit(
         *(

@@ -45,6 +45,18 @@ def test_then_names_keep_their_beginning_and_their_end() -> None:
     ]
 
 
+def test_after_the_names_other_words_are_shortened_and_numbers_never_are() -> None:
+    words = Column(title="law", right=False)
+    laws = Grid(
+        columns=(*GRID.columns[:1], words, *GRID.columns[-1:]),
+        rows=(Row((GRID.rows[0].cells[0], "2 Gaussian, 1 generalised normal, 1 undecided", "-3.500")),),
+    )
+    assert text([laws], 60) == [
+        "name                  law                                 mu",
+        "model.l…_proj.weight  2 Gaussian…normal, 1 undecided  -3.500",
+    ]
+
+
 def test_sentences_break_between_words_and_hang_by_their_indent() -> None:
     said = sentence(Span("error  ", Tone.ERROR), "the file ends before its data", indent=7)
     assert text([said], 20) == ["error  the file ends", "       before its", "       data"]
