@@ -1,24 +1,29 @@
 """Checkpoint -> Audit: every layer sketched, fitted and counted, and an account of what was not."""
 
 import fnmatch
+import math
 import os
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 
-from jaynes_audit.analyzers.anatomy import Anatomy, VarianceShares, anatomy, variance_shares
+from jaynes_audit.analyzers.anatomy import Anatomy, VarianceShares, variance_shares
+from jaynes_audit.analyzers.checkpoints.reading import identity
 from jaynes_audit.analyzers.checkpoints.tensor import Checkpoint, Defect, Tensor
 from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
-from jaynes_audit.analyzers.chunks import Layer, chunks, layers_of
+from jaynes_audit.analyzers.chunks import Layer, layers_of
 from jaynes_audit.analyzers.distributions.histogram_fit import HistogramBins, HistogramFit, fit_histogram
 from jaynes_audit.analyzers.distributions.lognormal import LognormalFit
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.distributions.ranking import Ranking, rank
 from jaynes_audit.analyzers.dtypes import FLOATS, Dtype
 from jaynes_audit.analyzers.engine import in_order
-from jaynes_audit.analyzers.errors import CouldNotRead, RefusedFile
+from jaynes_audit.analyzers.errors import RefusedFile
+from jaynes_audit.analyzers.journal import Journal, journal_path
 from jaynes_audit.analyzers.layer_audit import (
     Criterion,
     Evidence,
@@ -29,15 +34,24 @@ from jaynes_audit.analyzers.layer_audit import (
     unjudged,
 )
 from jaynes_audit.analyzers.layer_verdict import looks_lognormal
+from jaynes_audit.analyzers.pieces import (
+    Dissected,
+    Dissection,
+    Failed,
+    Means,
+    Sketched,
+    batches,
+    dissect_layer,
+    pieces,
+    sketch_batch,
+)
 from jaynes_audit.analyzers.role_audit import RoleAudit, audit_role
 from jaynes_audit.analyzers.roles import ENDS, HIDDEN_LAYERS, Role
 from jaynes_audit.analyzers.sketch.histogram import Histogram, Magnitudes, Pool
-from jaynes_audit.analyzers.sketch.sketch import Sketch, sketch
+from jaynes_audit.analyzers.sketch.sketch import Sketch
 
-PIECE_BYTES = 64 << 20  # a larger layer is shared out in pieces of about this
-BATCH_BYTES = 8 << 20  # smaller layers travel together up to about this, or the queue would cost more than the work
-BATCH_PIECES = 64
 NOISE_SEED = 0  # of the Gaussian noise beside a histogram: the same report every time
+CONNECTIONS = 8  # to a server at once; more do not go faster
 RANKED_TOGETHER = 32  # layers; array arithmetic on one alone would cost seven times as much
 HALF = 0.5  # the report says what its conclusions are at half the criterion, so matrices down to there are judged
 
@@ -55,8 +69,10 @@ class LeftOutReason(StrEnum):
     """Why a tensor has no place among the layers. The last three are failures: they should have been read."""
 
     NOT_WEIGHTS = "not-weights"
+    CODES_ONLY = "codes-only"
     EMPTY = "empty"
     NOT_REQUESTED = "not-requested"
+    HEADERS_ONLY = "headers-only"
     MISSING = "missing"
     REFUSED = "refused"
     COULD_NOT_READ = "could-not-read"
@@ -69,7 +85,7 @@ IN_NO_SHARD = "the index promises it, and no shard that could be read holds it"
 class LeftOut:
     """A layer or a whole tensor that was not analysed, and why, in a few words.
 
-    `dtype` and `shape` are empty where only an index speaks of the tensor.
+    `dtype` and `shape` are empty where only an index speaks of the tensor, or its reader could not tell them.
     """
 
     name: str
@@ -80,11 +96,26 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """What a checkpoint holds of one role in one number format, as its headers tell: matrices, weights, stored bytes.
+
+    `dtype` is the label of the quantiser where there is one.
+    """
+
+    role: Role
+    dtype: str
+    matrices: int
+    weights: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
     """How much of the checkpoint was analysed. `complete` is False when anything failed that should have been read.
 
-    A fused tensor counts as analysed when any part of it was. `tensors_total` includes those that an index promises
-    and no shard holds; their bytes are not known and not in `bytes_total`.
+    Tensors are stored ones: of a quantised weight its codes and its scales each count. A fused tensor counts as
+    analysed when any part of it was. `tensors_total` includes those that an index promises and no shard holds; their
+    bytes are not known and not in `bytes_total`.
     """
 
     tensors: int
@@ -96,10 +127,15 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What is known of one checkpoint. Iterating gives its layers, numbered names in numerical order."""
+    """What is known of one checkpoint. Iterating gives its layers, numbered names in numerical order.
+
+    `commit` is the Hub's name of the version that was read; empty for a checkpoint on this machine.
+    """
 
     target: str
+    commit: str
     files: tuple[str, ...]
+    holdings: tuple[Holding, ...]
     criterion: Criterion
     coverage: Coverage
     layers: tuple[LayerAudit, ...]
@@ -152,8 +188,19 @@ USUAL_CRITERION = Criterion()
 
 def bytes_to_read(checkpoint: Checkpoint, selection: Selection) -> int:
     """Add up the bytes that the first pass of an audit reads, for whoever wants to show how far it is."""
-    layers, _ = _plan(checkpoint, selection)
-    return sum(piece.bytes for layer in layers for piece in _pieces(layer))
+    return sum(piece.bytes for layer in _plan(checkpoint, selection).layers for piece in pieces(layer))
+
+
+def headers_of(
+    checkpoint: Checkpoint, *, selection: Selection = EVERYTHING, criterion: Criterion = USUAL_CRITERION
+) -> Audit:
+    """Say what a checkpoint holds, from its headers alone. No weight is read, so nothing is said of any."""
+    plan = _plan(checkpoint, selection)
+    unread = [
+        _left_out(layer.name, layer.tensor, LeftOutReason.HEADERS_ONLY, "only its header was read")
+        for layer in plan.layers
+    ]
+    return _Result(criterion, None).audit(checkpoint, replace(plan, left_out=[*plan.left_out, *unread]))
 
 
 def audit_checkpoint(
@@ -165,6 +212,7 @@ def audit_checkpoint(
     bins: HistogramBins | None = None,
     jobs: int | None = None,
     io: Io = Io.MMAP,
+    journal: Journal | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> Audit:
     """Read every weight of a checkpoint and audit it, layer by layer.
@@ -173,25 +221,47 @@ def audit_checkpoint(
     what their weights are once the scales of rows and columns are divided out. `bins` asks for a least-squares curve
     through the histogram of each layer that is compared with other families; it decides nothing.
 
-    `jobs` threads share the work (default: one per core); the result does not depend on it. `on_bytes` is told, from
+    `jobs` threads share the work (default: one per core, and eight where bytes come over the network); the result does not
+    depend on it. What they finish is kept in the `journal`, and what it has is not read again. `on_bytes` is told, from
     the calling thread, how many more bytes of the first pass were done. Memory is bounded by a few windows and sketches
     a thread, and six kilobytes a layer. What cannot be read is left out with its reason; nothing is raised for it.
     """
-    layers, left_out = _plan(checkpoint, selection)
-    workers = jobs or os.cpu_count() or 1
+    plan = _plan(checkpoint, selection)
+    streamed = any(not isinstance(file, Path) and file.is_streamed for file in checkpoint.files)
+    workers = jobs or (CONNECTIONS if streamed else os.cpu_count() or 1)
     result = _Result(criterion, bins)
     with Sources(io) as sources, ThreadPoolExecutor(workers) as executor:
-        batches = _batches(layers, sources, criterion)
-        for batch, outcomes in in_order(_run, batches, executor=executor, workers=workers):
+        means = Means(sources=sources, journal=journal)
+        # In the order of their bytes: what is wanted next from a server then mostly follows what came last.
+        layers = sorted(plan.layers, key=_place) if streamed else plan.layers
+        work = batches(layers, means, criterion)
+        for batch, outcomes in in_order(sketch_batch, work, executor=executor, workers=workers):
             for outcome in outcomes:
                 result.take(outcome)
             on_bytes(batch.bytes)
-        again = [
-            _Dissection(layer=layer, sources=sources) for layer in layers if result.wants_again(layer, dissect=dissect)
-        ]
-        for dissected in in_order(_dissect, again, executor=executor, workers=workers):
+        result.take_tieable()
+        again = [Dissection(layer=layer, means=means) for layer in layers if result.wants_again(layer, dissect=dissect)]
+        for dissected in in_order(dissect_layer, again, executor=executor, workers=workers):
             result.take_dissected(dissected)
-    return result.audit(checkpoint, left_out)
+    return result.audit(checkpoint, plan)
+
+
+def journal_of(checkpoint: Checkpoint) -> Journal:
+    """Open the journal of audits of this very content: what one that was killed had finished.
+
+    Raises CouldNotRead when the content cannot be told, because a file has gone.
+    """
+    return Journal.at(journal_path("\n".join(identity(file) for file in checkpoint.files)))
+
+
+def concluded(audit: Audit, journal: Journal) -> Audit:
+    """Give up the journal of an audit that came to its end, unless something could not be read and may be tried again.
+
+    The audit then says so where nothing could be kept.
+    """
+    if not any(each.reason is LeftOutReason.COULD_NOT_READ for each in audit.left_out):
+        journal.finished()
+    return replace(audit, remarks=(*audit.remarks, journal.failure)) if journal.failure else audit
 
 
 def _matches_any(name: str, patterns: Sequence[str]) -> bool:
@@ -199,23 +269,78 @@ def _matches_any(name: str, patterns: Sequence[str]) -> bool:
     return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _plan(checkpoint: Checkpoint, selection: Selection) -> tuple[list[Layer], list[LeftOut]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """The layers to be read, those that are not, and what the headers tell of all."""
+
+    layers: list[Layer]
+    left_out: list[LeftOut]
+    holdings: tuple[Holding, ...]
+
+
+def _plan(checkpoint: Checkpoint, selection: Selection) -> _Plan:
     layers: list[Layer] = []
     left_out: list[LeftOut] = []
+    holdings = _Holdings()
     for tensor in checkpoint.tensors:
-        why_not = _unfit(tensor)
+        why_not = _unfit(tensor, checkpoint)
         if why_not:
             left_out.append(_left_out(tensor.name, tensor, *why_not))
+            holdings.add(tensor, Role.BUFFER if why_not[0] is LeftOutReason.NOT_WEIGHTS else Role.OTHER)
             continue
         for layer in layers_of(tensor, checkpoint.config_of(tensor.name)):
+            holdings.add(tensor, layer.part.role, layer.extent.rows * layer.extent.row_bits // 8)
             if selection.wants(layer.name, tensor.name):
                 layers.append(layer)
             else:
                 left_out.append(_left_out(layer.name, tensor, LeftOutReason.NOT_REQUESTED, "not asked for"))
-    return layers, left_out
+    left_out += [
+        LeftOut(name=name, dtype="", shape=(), reason=LeftOutReason.CODES_ONLY, explanation=why)
+        for name, why in _unknown_to_the_reader(checkpoint).items()
+    ]
+    return _Plan(layers=layers, left_out=left_out, holdings=holdings.all())
 
 
-def _unfit(tensor: Tensor) -> tuple[LeftOutReason, str] | None:
+def _unknown_to_the_reader(checkpoint: Checkpoint) -> dict[str, str]:
+    """The tensors of which a reader could not even tell dtype and place, each with the reason."""
+    known = {tensor.name for tensor in checkpoint.tensors}
+    return {name: why for name, why in checkpoint.undecoded.items() if name not in known}
+
+
+class _Holdings:
+    """What a checkpoint holds, added up."""
+
+    def __init__(self) -> None:
+        self._totals: defaultdict[tuple[Role, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+
+    def add(self, tensor: Tensor, role: Role, read_bytes: int | None = None) -> None:
+        """Count a matrix that is so many of the bytes that the tensor is read as; all of them, if not given."""
+        part = read_bytes if read_bytes is not None else tensor.bytes
+        totals = self._totals[role, tensor.stored_as]
+        totals[0] += 1
+        totals[1] += math.prod(tensor.shape) * part // tensor.bytes if part else 0
+        totals[2] += _share(tensor.stored_bytes, part, tensor.bytes)
+
+    def all(self) -> tuple[Holding, ...]:
+        """Give what was counted, by role and format."""
+        return tuple(
+            Holding(role=role, dtype=dtype, matrices=matrices, weights=weights, bytes=stored)
+            for (role, dtype), (matrices, weights, stored) in sorted(self._totals.items())
+        )
+
+
+def _share(stored_bytes: int, part: int, whole: int) -> int:
+    """How many stored bytes `part` of the `whole` stands for."""
+    return stored_bytes if part >= whole else stored_bytes * part // whole
+
+
+def _place(layer: Layer) -> tuple[str, int]:
+    return str(layer.tensor.file), layer.tensor.start
+
+
+def _unfit(tensor: Tensor, checkpoint: Checkpoint) -> tuple[LeftOutReason, str] | None:
+    if tensor.name in checkpoint.undecoded:
+        return LeftOutReason.CODES_ONLY, checkpoint.undecoded[tensor.name]
     if 0 in tensor.shape:
         return LeftOutReason.EMPTY, "holds no element"
     if tensor.dtype is Dtype.BOOL:
@@ -226,134 +351,7 @@ def _unfit(tensor: Tensor) -> tuple[LeftOutReason, str] | None:
 
 
 def _left_out(name: str, tensor: Tensor, reason: LeftOutReason, explanation: str) -> LeftOut:
-    return LeftOut(name=name, dtype=tensor.dtype, shape=tensor.shape, reason=reason, explanation=explanation)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Piece:
-    """Rows of a layer that one thread reads in one go."""
-
-    layer: Layer
-    first_row: int
-    stop_row: int
-
-    @property
-    def bytes(self) -> int:
-        return (self.stop_row - self.first_row) * self.layer.extent.row_bits // 8
-
-    @property
-    def is_last(self) -> bool:
-        return self.stop_row == self.layer.extent.rows
-
-    @property
-    def is_whole(self) -> bool:
-        return self.first_row == 0 and self.is_last
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
-    pieces: tuple[_Piece, ...]
-    sources: Sources
-    criterion: Criterion
-
-    @property
-    def bytes(self) -> int:
-        return sum(piece.bytes for piece in self.pieces)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sketched:
-    """The sketch of a piece of a layer; `measured` is there when the piece is the whole layer."""
-
-    piece: _Piece
-    sketch: Sketch
-    measured: MeasuredLayer | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Failed:
-    """A layer that could not be read: at all, or, where it was measured, once more."""
-
-    layer: Layer
-    error: RefusedFile | CouldNotRead
-    once_more: bool = False
-
-    @property
-    def sentence(self) -> str:
-        return f"it could not be read a second time: {self.error}" if self.once_more else str(self.error)
-
-    @property
-    def left_out(self) -> LeftOut:
-        refused = isinstance(self.error, RefusedFile)
-        reason = LeftOutReason.REFUSED if refused else LeftOutReason.COULD_NOT_READ
-        return _left_out(self.layer.name, self.layer.tensor, reason, self.sentence)
-
-
-_Outcome = _Sketched | _Failed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Dissection:
-    layer: Layer
-    sources: Sources
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Dissected:
-    """A layer read once more."""
-
-    layer: Layer
-    anatomy: Anatomy | NotFitted
-
-
-def _pieces(layer: Layer) -> Iterator[_Piece]:
-    extent = layer.extent
-    chunk_bytes = max(1, extent.chunk_rows * extent.row_bits // 8)
-    rows = extent.chunk_rows * max(1, PIECE_BYTES // chunk_bytes)
-    for first_row in range(0, extent.rows, rows):
-        yield _Piece(layer=layer, first_row=first_row, stop_row=min(extent.rows, first_row + rows))
-
-
-def _batches(layers: Iterable[Layer], sources: Sources, criterion: Criterion) -> Iterator[_Batch]:
-    pieces: list[_Piece] = []
-    size = 0
-    for layer in layers:
-        for piece in _pieces(layer):
-            if pieces and (size + piece.bytes > BATCH_BYTES or len(pieces) == BATCH_PIECES):
-                yield _Batch(pieces=tuple(pieces), sources=sources, criterion=criterion)
-                pieces, size = [], 0
-            pieces.append(piece)
-            size += piece.bytes
-    if pieces:
-        yield _Batch(pieces=tuple(pieces), sources=sources, criterion=criterion)
-
-
-def _run(batch: _Batch) -> tuple[_Batch, list[_Outcome]]:
-    outcomes = [_read(piece, batch.sources) for piece in batch.pieces]
-    whole = [each for each in outcomes if isinstance(each, _Sketched) and each.piece.is_whole]
-    layers = measure_layers([each.piece.layer for each in whole], [each.sketch for each in whole], batch.criterion)
-    measured = {id(each): replace(each, measured=layer) for each, layer in zip(whole, layers, strict=True)}
-    return batch, [measured.get(id(each), each) for each in outcomes]
-
-
-def _read(piece: _Piece, sources: Sources) -> _Outcome:
-    layer = piece.layer
-    try:
-        source = sources.of(layer.tensor.file)
-        read = chunks(source, layer, first_row=piece.first_row, stop_row=piece.stop_row)
-        return _Sketched(piece=piece, sketch=sketch(read, layer.extent, first_row=piece.first_row))
-    except (RefusedFile, CouldNotRead) as error:
-        return _Failed(layer=layer, error=error)
-
-
-def _dissect(task: _Dissection) -> _Dissected | _Failed:
-    layer = task.layer
-    try:
-        source = task.sources.of(layer.tensor.file)
-        taken_apart = anatomy(lambda: chunks(source, layer, first_row=0, stop_row=layer.extent.rows), layer.extent)
-    except (RefusedFile, CouldNotRead) as error:
-        return _Failed(layer=layer, error=error, once_more=True)
-    return _Dissected(layer=layer, anatomy=taken_apart)
+    return LeftOut(name=name, dtype=tensor.stored_as, shape=tensor.shape, reason=reason, explanation=explanation)
 
 
 class _Result:
@@ -368,15 +366,15 @@ class _Result:
         self._residuals = _Rankings()
         self._bins = bins
         self._histogram_fits: dict[str, HistogramFit | NotFitted] = {}
-        self._failed: dict[str, _Failed] = {}
+        self._failed: dict[str, Failed] = {}
         self._pools: dict[tuple[Role, str], _RolePool] = {}
         self._tied: dict[tuple[str, int, int, str], str] = {}
         self._sketch: Sketch | None = None
-        self._tensors: set[str] = set()
-        self._bytes = 0
+        self._read: Counter[str] = Counter()
+        self._tieable: list[tuple[MeasuredLayer, Histogram]] = []
 
-    def take(self, outcome: _Outcome) -> None:
-        if isinstance(outcome, _Failed):
+    def take(self, outcome: Sketched | Failed) -> None:
+        if isinstance(outcome, Failed):
             self._failed[outcome.layer.name] = outcome
             self._sketch = None
             return
@@ -394,11 +392,13 @@ class _Result:
     def wants_again(self, layer: Layer, *, dissect: bool) -> bool:
         """Whether a layer is to be read once more. Asked for the first time when all were read once."""
         ranking = self._rankings.of(layer.name)
-        return ranking is not None and (dissect or looks_lognormal(ranking))
+        scheme = layer.tensor.decoder.scheme if layer.tensor.decoder else None
+        keeps_law = scheme is None or scheme.keeps_law
+        return ranking is not None and (dissect or (keeps_law and looks_lognormal(ranking)))
 
-    def take_dissected(self, outcome: _Dissected | _Failed) -> None:
+    def take_dissected(self, outcome: Dissected | Failed) -> None:
         name = outcome.layer.name
-        if isinstance(outcome, _Failed):
+        if isinstance(outcome, Failed):
             # The layer was measured, so it stays; what failed is told beside it, and makes the audit incomplete.
             self._failed[name] = outcome
             self._anatomies[name] = NotFitted(outcome.sentence)
@@ -409,12 +409,21 @@ class _Result:
             self._residuals.add(name, outcome.anatomy.residual_magnitudes)
 
     def _finish(self, layer: Layer, measured: MeasuredLayer, histogram: Histogram) -> None:
-        self._tensors.add(measured.tensor)
-        self._bytes += layer.extent.rows * layer.extent.row_bits // 8
+        self._read[measured.tensor] += layer.extent.rows * layer.extent.row_bits // 8
         if measured.role in TIEABLE and measured.counts.distinct > 1:  # filled with one value is alike, not tied
+            self._tieable.append((measured, histogram))
+        else:
+            self._keep(measured, histogram)
+
+    def take_tieable(self) -> None:
+        """Find out which embeddings and heads are one matrix, when all were read: the embedding keeps its place."""
+        for measured, histogram in sorted(self._tieable, key=lambda each: (each[0].role, _numbered(each[0].name))):
             key = (measured.content, measured.rows, measured.columns, measured.dtype)
             first = self._tied.setdefault(key, measured.name)
-            measured = measured if first == measured.name else replace(measured, tied_to=first)
+            self._keep(measured if first == measured.name else replace(measured, tied_to=first), histogram)
+        self._tieable.clear()
+
+    def _keep(self, measured: MeasuredLayer, histogram: Histogram) -> None:
         self._layers.append(measured)
         if not measured.tied_to:
             self._pools.setdefault((measured.role, measured.dtype), _RolePool()).add(measured, histogram)
@@ -437,29 +446,35 @@ class _Result:
         )
         return judged(layer, evidence)
 
-    def audit(self, checkpoint: Checkpoint, left_out: list[LeftOut]) -> Audit:
-        failed = [each.left_out for each in self._failed.values()]
+    def audit(self, checkpoint: Checkpoint, plan: _Plan) -> Audit:
+        """Give all that is known when everything was read."""
+        failed = [_failed(each) for each in self._failed.values()]
         missing = [
             LeftOut(name=name, dtype="", shape=(), reason=LeftOutReason.MISSING, explanation=IN_NO_SHARD)
             for name in checkpoint.missing
         ]
         defects = (*checkpoint.defects, *_defects(self._failed.values()))
+        read = [tensor for tensor in checkpoint.tensors if tensor.name in self._read]
         layers = tuple(self._judged(layer) for layer in sorted(self._layers, key=lambda layer: _numbered(layer.name)))
         return Audit(
             target=checkpoint.location,
+            commit=checkpoint.commit,
             files=tuple(str(file) for file in checkpoint.files),
+            holdings=plan.holdings,
             criterion=self._criterion,
             coverage=Coverage(
-                tensors=len(self._tensors),
-                tensors_total=len(checkpoint.tensors) + len(missing),
-                bytes=self._bytes,
+                tensors=sum(tensor.stored_tensors for tensor in read),
+                tensors_total=sum(tensor.stored_tensors for tensor in checkpoint.tensors)
+                + len(missing)
+                + len(_unknown_to_the_reader(checkpoint)),
+                bytes=sum(_share(tensor.stored_bytes, self._read[tensor.name], tensor.bytes) for tensor in read),
                 bytes_total=sum(tensor.stored_bytes for tensor in checkpoint.tensors),
                 complete=not failed and not defects,
             ),
             layers=layers,
             roles=tuple(pool.audit() for _, pool in sorted(self._pools.items())),
             variance=_variance(layers),
-            left_out=tuple(sorted([*left_out, *failed, *missing], key=lambda each: _numbered(each.name))),
+            left_out=tuple(sorted([*plan.left_out, *failed, *missing], key=lambda each: _numbered(each.name))),
             aliases=checkpoint.aliases,
             defects=defects,
             remarks=checkpoint.remarks,
@@ -525,7 +540,13 @@ def _variance(layers: Sequence[LayerAudit]) -> VarianceShares | NotFitted:
     return variance_shares(dissected)
 
 
-def _defects(failures: Iterable[_Failed]) -> list[Defect]:
+def _failed(failure: Failed) -> LeftOut:
+    refused = isinstance(failure.error, RefusedFile)
+    reason = LeftOutReason.REFUSED if refused else LeftOutReason.COULD_NOT_READ
+    return _left_out(failure.layer.name, failure.layer.tensor, reason, failure.sentence)
+
+
+def _defects(failures: Iterable[Failed]) -> list[Defect]:
     by_sentence = {
         str(failed.error): Defect(
             rule=failed.error.rule,

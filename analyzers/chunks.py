@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from jaynes_audit.analyzers.checkpoints.places import Readable
 from jaynes_audit.analyzers.checkpoints.tensor import Tensor
-from jaynes_audit.analyzers.checkpoints.windows import Source
-from jaynes_audit.analyzers.dtypes import BITS, Dtype, stored_codes
+from jaynes_audit.analyzers.dtypes import BITS, COMPLEX, NUMPY_DTYPES, Dtype, stored_codes
 from jaynes_audit.analyzers.roles import Layout, Part, Role, Stripes, layout_of
 from jaynes_audit.analyzers.roles.settings import initial_sd, settings_of
 from jaynes_audit.analyzers.sketch.extent import MAX_SCALED_LENGTH, Extent
@@ -67,9 +67,9 @@ def _whole(layout: Layout) -> Part:
 def _extent(tensor: Tensor, layout: Layout, part: Part) -> Extent:
     rows, columns = len(part.rows), len(part.columns)
     dtype = tensor.dtype
-    if dtype is Dtype.C64:
-        # A complex weight is two float32 in a row: its real and its imaginary part.
-        dtype, columns = Dtype.F32, 2 * columns
+    if dtype in COMPLEX:
+        # A complex weight is two real ones in a row: its real and its imaginary part.
+        dtype, columns = COMPLEX[dtype], 2 * columns
     if len(tensor.shape) > 1 and max(rows, columns) <= MAX_SCALED_LENGTH:
         return Extent(rows=rows, columns=columns, dtype=dtype, scaled=True)
     if _is_one_run(layout, part):
@@ -77,16 +77,27 @@ def _extent(tensor: Tensor, layout: Layout, part: Part) -> Extent:
     return Extent(rows=rows, columns=columns, dtype=dtype, scaled=False)
 
 
-def chunks(source: Source, layer: Layer, *, first_row: int, stop_row: int) -> Iterator[Stored]:
+def chunks(source: Readable, layer: Layer, *, first_row: int, stop_row: int) -> Iterator[Stored]:
     """Read rows `first_row` to `stop_row` of a layer's extent, chunk by chunk, as stored codes of shape (k, columns).
 
-    Each chunk is valid until the next is asked for. `first_row` is a multiple of `extent.chunk_rows`.
-    Raises what `Source.read` raises.
+    `source` gives the bytes of the layer's tensor, see `Sources.of`. Each chunk is valid until the next is asked for.
+    `first_row` is a multiple of `extent.chunk_rows`.
+    Raises what `Readable.read` raises.
     """
     extent = layer.extent
     read = _read_run if _is_one_run(layer.layout, layer.part) else _read_stripes
     for row in range(first_row, stop_row, extent.chunk_rows):
         yield read(source, layer, row, min(stop_row, row + extent.chunk_rows))
+
+
+def stored_range(layer: Layer, first_row: int, stop_row: int) -> tuple[int, int]:
+    """Say which bytes of the layer's tensor hold rows `first_row` to `stop_row` of its extent."""
+    if _is_one_run(layer.layout, layer.part):
+        return _run(layer, first_row, stop_row)
+    row_bytes = layer.layout.columns * BITS[layer.tensor.dtype] // 8
+    rows = layer.part.rows
+    top, bottom = (rows.start + row // rows.count * rows.period for row in (first_row, stop_row - 1))
+    return top * row_bytes, min(layer.layout.rows, bottom + rows.period) * row_bytes
 
 
 def _is_one_run(layout: Layout, part: Part) -> bool:
@@ -98,15 +109,18 @@ def _contiguous(stripes: Stripes) -> bool:
     return stripes.count == stripes.period or stripes.stop - stripes.start <= stripes.period
 
 
-def _read_run(source: Source, layer: Layer, row: int, stop: int) -> Stored:
-    tensor, extent = layer.tensor, layer.extent
-    start_of_part = (layer.part.rows.start + layer.part.rows.first) * layer.layout.columns * BITS[tensor.dtype]
-    start = tensor.start + (start_of_part + row * extent.row_bits) // 8
-    end = tensor.start + (start_of_part + stop * extent.row_bits) // 8
-    return _codes(source.read(start, end), tensor.dtype).reshape(stop - row, extent.columns)
+def _run(layer: Layer, row: int, stop: int) -> tuple[int, int]:
+    row_bits = layer.extent.row_bits
+    start_of_part = (layer.part.rows.start + layer.part.rows.first) * layer.layout.columns * BITS[layer.tensor.dtype]
+    return (start_of_part + row * row_bits) // 8, (start_of_part + stop * row_bits) // 8
 
 
-def _read_stripes(source: Source, layer: Layer, row: int, stop: int) -> Stored:
+def _read_run(source: Readable, layer: Layer, row: int, stop: int) -> Stored:
+    window = source.read(*_run(layer, row, stop))
+    return _codes(window, layer.tensor.dtype).reshape(stop - row, layer.extent.columns)
+
+
+def _read_stripes(source: Readable, layer: Layer, row: int, stop: int) -> Stored:
     rows, columns = layer.part.rows, layer.part.columns
     runs = []
     while row < stop:
@@ -119,10 +133,10 @@ def _read_stripes(source: Source, layer: Layer, row: int, stop: int) -> Stored:
     return np.concatenate(runs) if len(runs) > 1 else runs[0]
 
 
-def _read_columns(source: Source, layer: Layer, top: int, bottom: int, columns: Stripes) -> Stored:
+def _read_columns(source: Readable, layer: Layer, top: int, bottom: int, columns: Stripes) -> Stored:
     tensor, width = layer.tensor, layer.layout.columns
     row_bytes = width * BITS[tensor.dtype] // 8
-    window = source.read(tensor.start + top * row_bytes, tensor.start + bottom * row_bytes)
+    window = source.read(top * row_bytes, bottom * row_bytes)
     height = bottom - top
     whole = stored_codes(window, tensor.dtype).reshape(height, width)[:, columns.start : columns.stop]
     if _contiguous(columns):
@@ -130,9 +144,12 @@ def _read_columns(source: Source, layer: Layer, top: int, bottom: int, columns: 
     else:
         taken = whole.reshape(height, -1, columns.period)[:, :, columns.first : columns.first + columns.count]
     contiguous = np.ascontiguousarray(taken).reshape(height, -1)
-    return contiguous.view(np.float32) if tensor.dtype is Dtype.C64 else contiguous
+    return _parted(contiguous, tensor.dtype)
 
 
 def _codes(window: memoryview, dtype: Dtype) -> Stored:
-    codes = stored_codes(window, dtype)
-    return codes.view(np.float32) if dtype is Dtype.C64 else codes
+    return _parted(stored_codes(window, dtype), dtype)
+
+
+def _parted(codes: Stored, dtype: Dtype) -> Stored:
+    return codes.view(NUMPY_DTYPES[COMPLEX[dtype]]) if dtype in COMPLEX else codes

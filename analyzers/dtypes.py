@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 
 class Dtype(StrEnum):
-    """A number format, by the name that safetensors 0.8.0 gives it."""
+    """A number format, by the name that safetensors 0.8.0 gives it; C32 and C128, which it lacks, are PyTorch's."""
 
     BOOL = "BOOL"
     U8 = "U8"
@@ -38,8 +38,12 @@ class Dtype(StrEnum):
     BF16 = "BF16"
     F32 = "F32"
     F64 = "F64"
+    C32 = "C32"
     C64 = "C64"
+    C128 = "C128"
 
+
+NOT_SAFETENSORS: frozenset[Dtype] = frozenset({Dtype.C32, Dtype.C128})
 
 BITS: dict[Dtype, int] = {
     Dtype.F4: 4,
@@ -63,7 +67,9 @@ BITS: dict[Dtype, int] = {
     Dtype.I64: 64,
     Dtype.U64: 64,
     Dtype.F64: 64,
+    Dtype.C32: 32,
     Dtype.C64: 64,
+    Dtype.C128: 128,
 }
 """Stored width of one element, in bits. F4 and F6 are packed without gaps, first element in the lowest bits."""
 
@@ -81,8 +87,12 @@ NUMPY_DTYPES: dict[Dtype, np.dtype[np.generic]] = {
     Dtype.F32: np.dtype("<f4"),
     Dtype.F64: np.dtype("<f8"),
     Dtype.C64: np.dtype("<c8"),
+    Dtype.C128: np.dtype("<c16"),
 }
 """The formats that NumPy knows by itself."""
+
+COMPLEX: dict[Dtype, Dtype] = {Dtype.C32: Dtype.F16, Dtype.C64: Dtype.F32, Dtype.C128: Dtype.F64}
+"""The format of each half of a complex number: the real one stands first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +125,7 @@ SMALL_FLOATS: dict[Dtype, SmallFloat] = {
     Dtype.F8_E5M2FNUZ: SmallFloat(exponent_bits=5, mantissa_bits=2, bias=16, nan_is_negative_zero=True),
 }
 
-FLOATS: frozenset[Dtype] = frozenset({*SMALL_FLOATS, Dtype.F16, Dtype.BF16, Dtype.F32, Dtype.F64, Dtype.C64})
+FLOATS: frozenset[Dtype] = frozenset({*SMALL_FLOATS, Dtype.F16, Dtype.BF16, Dtype.F32, Dtype.F64, *COMPLEX})
 """The formats that hold weights. Whole numbers and booleans are buffers or codes of a quantiser, not weights."""
 
 BF16_SIGN = 0x8000
@@ -176,11 +186,14 @@ def unpack(packed: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
 def stored_codes(stored: memoryview, dtype: Dtype) -> npt.NDArray[np.generic]:
     """View a tensor's bytes as one array element per stored element, unchanged.
 
-    Formats that NumPy knows come as themselves, BF16 as its 16-bit codes, and small floats as one 8-bit code each.
+    Formats that NumPy knows come as themselves, BF16 as its 16-bit codes, small floats as one 8-bit code each, and C32
+    as the 32 bits of its two halves.
     `stored` must hold whole elements. Nothing is copied unless elements are packed.
     """
     if dtype is Dtype.BF16:
         return np.frombuffer(stored, "<u2")
+    if dtype is Dtype.C32:
+        return np.frombuffer(stored, "<u4")
     if dtype in SMALL_FLOATS:
         codes = np.frombuffer(stored, np.uint8)
         return codes if BITS[dtype] == 8 else unpack(codes, BITS[dtype])  # noqa: PLR2004 - one byte

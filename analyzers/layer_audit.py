@@ -82,6 +82,24 @@ class Scales:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CodeOccupancy:
+    """How a layer uses the codes of its quantiser.
+
+    `description` names the quantiser, `available` is how many codes it has and `used` how many occur; both are 0 where
+    codes are not counted. `keeps_law` is that of `Scheme`. `entropy` (bits per weight) is at most log2(available),
+    `commonest_share` the share of the weights that have the most frequent code. Of a part of a fused tensor all codes
+    of the rows that hold it count.
+    """
+
+    description: str
+    keeps_law: bool
+    available: int
+    used: int
+    entropy: float
+    commonest_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredLayer:
     """One weight matrix, or vector of weights, and what was measured of it in one pass.
 
@@ -89,7 +107,8 @@ class MeasuredLayer:
     matrix (a vector has one row). `connected` tells whether it is a highly connected hidden layer. `tied_to` names
     the layer that holds the very same weights, where they are one matrix used twice. `largest` is the greatest finite
     magnitude, `rms` the root of the mean square of the finite weights. `content` is a hash of the stored weights.
-    `declared_sd` is the standard deviation of the initial weights that config.json declares, if it does.
+    `declared_sd` is the standard deviation of the initial weights that config.json declares, if it does. `dtype` is
+    what the weights are stored in; the label of the quantiser where there is one, and `codes` then tells of its codes.
     """
 
     name: str
@@ -113,6 +132,7 @@ class MeasuredLayer:
     fit: LognormalFit | NotFitted
     errors: LogMomentErrors | NotFitted
     declared_sd: float | None
+    codes: CodeOccupancy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +180,15 @@ def judged(layer: MeasuredLayer, evidence: Evidence) -> LayerAudit:
         shape=(layer.rows, layer.columns),
         zero_share=zero_share,
     )
-    verdict = judge(layer.fit, evidence.ranking, residual, zero_share=zero_share, distinct=counts.distinct)
+    codes = layer.codes
+    verdict = judge(
+        layer.fit,
+        evidence.ranking,
+        residual,
+        zero_share=zero_share,
+        distinct=counts.distinct,
+        reshaped_by=codes.description if codes and not codes.keeps_law else "",
+    )
     return _with_verdict(layer, evidence, verdict)
 
 
@@ -215,7 +243,7 @@ def _measured(
         name=layer.name,
         tensor=layer.tensor.name,
         file=str(layer.tensor.file),
-        dtype=layer.tensor.dtype,
+        dtype=layer.tensor.stored_as,
         role=part.role,
         stack=part.stack,
         depth=part.depth,
@@ -232,6 +260,23 @@ def _measured(
         fit=fit,
         errors=errors,
         declared_sd=layer.declared_sd,
+        codes=_occupancy(layer, summary),
+    )
+
+
+def _occupancy(layer: Layer, summary: Sketch) -> CodeOccupancy | None:
+    scheme = layer.tensor.decoder.scheme if layer.tensor.decoder else None
+    if scheme is None:
+        return None
+    tallies = summary.code_tallies[summary.code_tallies > 0]
+    shares = tallies / max(1, tallies.sum())
+    return CodeOccupancy(
+        description=scheme.description,
+        keeps_law=scheme.keeps_law,
+        available=summary.code_tallies.size,
+        used=tallies.size,
+        entropy=float(-(shares * np.log2(shares)).sum()) + 0.0,  # and not -0.0, where all have one code
+        commonest_share=float(shares.max(initial=0.0)),
     )
 
 

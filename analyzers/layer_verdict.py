@@ -72,17 +72,21 @@ def judge(
     *,
     zero_share: float,
     distinct: int,
+    reshaped_by: str = "",
 ) -> LayerVerdict:
     """Say which law a layer's weights follow.
 
-    `distinct` counts unequal non-zero magnitudes on the 16-bit grid. Gaussian rows of very unlike scale look lognormal
-    when thrown together. So weights near to a lognormal are called lognormal only when their `residual` is so too;
-    where it is of another family than they, they are lognormal by mixing.
+    `reshaped_by` names the quantiser that left another shape than the weights had. `distinct` counts unequal non-zero
+    magnitudes on the 16-bit grid. Gaussian rows of very unlike scale look lognormal when thrown together. So weights
+    near to a lognormal are called lognormal only when their `residual` is so too; where it is of another family than
+    they, they are lognormal by mixing.
     """
     if zero_share > MOST_ZEROS:
         return _plain(VerdictKind.DEGENERATE, f"{math.floor(1000 * zero_share) / 10}% of its weights are zero")
     if distinct < FEWEST_DISTINCT:
         return _plain(VerdictKind.DEGENERATE, f"different magnitudes on the 16-bit grid: {distinct}")
+    if reshaped_by:
+        return _plain(VerdictKind.UNDECIDED, f"{reshaped_by}: the quantiser, not the weights, makes the small ones")
     if isinstance(fit, NotFitted):
         return not_judged(fit.reason)
     if isinstance(ranking, NotFitted):

@@ -24,7 +24,7 @@ from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
 from jaynes_audit.analyzers.chunks import Layer, layers_of
 from jaynes_audit.analyzers.distributions.lognormal import LognormalFit
 from jaynes_audit.analyzers.distributions.moments import NotFitted
-from jaynes_audit.analyzers.dtypes import BITS, FLOATS, NUMPY_DTYPES, Dtype, values
+from jaynes_audit.analyzers.dtypes import BITS, COMPLEX, FLOATS, NUMPY_DTYPES, Dtype, values
 from jaynes_audit.analyzers.errors import CouldNotRead, NothingToAudit, RefusedFile, UsageError
 from jaynes_audit.analyzers.roles import ENDS, HIDDEN_LAYERS, Part, Role, Stripes
 from jaynes_audit.analyzers.roles.settings import word
@@ -249,10 +249,11 @@ def _content(tensor: Tensor, config: Mapping[str, object], laws: Laws) -> Drawn 
         return Copied(tensor)
     layers = list(layers_of(tensor, config))
     is_drawn = all(layer.part.role in DRAWN_ROLES and layer.part.fan_in for layer in layers)
-    if tensor.dtype not in FLOATS or tensor.dtype is Dtype.C64:
+    quantised = tensor.stored_as != tensor.dtype
+    if tensor.dtype not in FLOATS or tensor.dtype in COMPLEX or quantised:
         if is_drawn and tensor.dtype is not Dtype.BOOL:
             raise UsageError(
-                f"{quoted(tensor.name)} is stored as {tensor.dtype}, codes and not weights; "
+                f"{quoted(tensor.name)} is stored as {tensor.stored_as}, codes and not weights; "
                 "give a checkpoint with plain weights"
             )
         return Copied(tensor)
@@ -385,9 +386,10 @@ def _repeated_bytes(tensor: Initial, numbers: tuple[float, ...]) -> Iterator[byt
 
 
 def _copied_bytes(stored: Tensor, sources: Sources) -> Iterator[bytes]:
-    for start in range(stored.start, stored.end, COPIED_BYTES):
+    length = math.prod(stored.shape) * BITS[stored.dtype] // 8
+    for start in range(0, length, COPIED_BYTES):
         try:
-            yield bytes(sources.of(stored.file).read(start, min(start + COPIED_BYTES, stored.end)))
+            yield bytes(sources.of(stored).read(start, min(start + COPIED_BYTES, length)))
         except RefusedFile as error:  # it became shorter after its header was read: no finding, but the end
             raise CouldNotRead(str(error)) from error
 

@@ -1,15 +1,26 @@
 """Targets -> report: each checkpoint opened, audited, judged and recorded; what fails stops nobody else."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
-from jaynes_audit.analyzers.audit import Audit, Selection, audit_checkpoint, bytes_to_read
-from jaynes_audit.analyzers.checkpoints import Checkpoint, expand, open_checkpoint
+from jaynes_audit.analyzers.audit import (
+    Audit,
+    Selection,
+    audit_checkpoint,
+    bytes_to_read,
+    concluded,
+    headers_of,
+    journal_of,
+)
+from jaynes_audit.analyzers.checkpoints import Checkpoint, HubAccess, expand, open_checkpoint
 from jaynes_audit.analyzers.checkpoints.windows import Io
 from jaynes_audit.analyzers.claim import try_claim
 from jaynes_audit.analyzers.distributions.histogram_fit import HistogramBins
 from jaynes_audit.analyzers.errors import JaynesError
+from jaynes_audit.analyzers.journal import Journal
 from jaynes_audit.analyzers.layer_audit import Criterion
 from jaynes_audit.analyzers.record import (
     FailureRecord,
@@ -25,6 +36,7 @@ from jaynes_audit.cli.exit_codes import exit_code_of, outcome_of
 from jaynes_audit.cli.progress import progress
 
 DISTRIBUTION = "jaynes-audit"
+RESUMED_FROM_BYTES = 1 << 30  # smaller files are read again in about a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +50,9 @@ class Request:
     bins: HistogramBins | None
     jobs: int | None
     io: Io
+    access: HubAccess
+    headers_only: bool
+    resume: bool | None
     show_progress: bool
 
 
@@ -65,7 +80,7 @@ def _results(request: Request) -> Iterator[Audit | FailureRecord]:
             yield location
             continue
         try:
-            yield _audited(open_checkpoint(location), request)
+            yield _audited(open_checkpoint(location, request.access), request)
         except JaynesError as error:
             yield failure_record(location, str(error), exit_code_of(error))
 
@@ -84,10 +99,15 @@ def _locations(targets: Iterable[str]) -> Iterator[str | FailureRecord]:
 
 
 def _audited(checkpoint: Checkpoint, request: Request) -> Audit:
-    with progress(
-        checkpoint.location, lambda: bytes_to_read(checkpoint, request.selection), wanted=request.show_progress
-    ) as advance:
-        return audit_checkpoint(
+    if request.headers_only:
+        return headers_of(checkpoint, selection=request.selection, criterion=request.criterion)
+    with (
+        _journal(checkpoint, request) as journal,
+        progress(
+            checkpoint.location, lambda: bytes_to_read(checkpoint, request.selection), wanted=request.show_progress
+        ) as advance,
+    ):
+        audit = audit_checkpoint(
             checkpoint,
             selection=request.selection,
             criterion=request.criterion,
@@ -95,5 +115,16 @@ def _audited(checkpoint: Checkpoint, request: Request) -> Audit:
             bins=request.bins,
             jobs=request.jobs,
             io=request.io,
+            journal=journal,
             on_bytes=advance,
         )
+        return concluded(audit, journal) if journal else audit
+
+
+def _journal(checkpoint: Checkpoint, request: Request) -> AbstractContextManager[Journal | None]:
+    """What a killed audit of the same had finished, where that is worth keeping or asked for."""
+    wanted = request.resume
+    if wanted is None:
+        streamed = any(not isinstance(file, Path) and file.is_streamed for file in checkpoint.files)
+        wanted = streamed or sum(tensor.stored_bytes for tensor in checkpoint.tensors) >= RESUMED_FROM_BYTES
+    return journal_of(checkpoint) if wanted else nullcontext()

@@ -76,6 +76,7 @@ def _unread(models: "Iterable[ModelRecord]", failures: "Iterable[FailureRecord]"
 
 
 def _empty(models: "Iterable[ModelRecord]", failures: "Iterable[FailureRecord]") -> str:
+    models = [model for model in models if not _headers_only(model)]
     without_layers = [model for model in models if not model.layers and not model.defects]
     unasked = [model for model in without_layers if any(each.reason == "not-requested" for each in model.left_out)]
     if unasked:
@@ -95,10 +96,15 @@ def _targets_with(code: ExitCode, failures: "Iterable[FailureRecord]", what: str
     return f"{counted(targets, 'target')} {what}" if targets else ""
 
 
-def _passed(models: "Iterable[ModelRecord]") -> Outcome:
+def _passed(models: "Sequence[ModelRecord]") -> Outcome:
     levels = _levels(models)
     lesser = [counted(levels[level], level) for level in ("warning", "note") if levels[level]]
-    return Outcome(ExitCode.PASSED, "; ".join(["no finding at level error", ", ".join(lesser)]).removesuffix("; "))
+    unread = "only headers were read, so no weight was checked" if any(map(_headers_only, models)) else ""
+    return Outcome(ExitCode.PASSED, "; ".join(filter(None, ["no finding at level error", ", ".join(lesser), unread])))
+
+
+def _headers_only(model: "ModelRecord") -> bool:
+    return any(each.reason == "headers-only" for each in model.left_out)
 
 
 def _levels(models: "Iterable[ModelRecord]") -> Counter[str]:

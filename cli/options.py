@@ -38,7 +38,11 @@ class ColorChoice(StrEnum):
 
 Targets = Annotated[
     list[str],
-    typer.Argument(metavar="TARGET", help="A checkpoint: a file, a folder or a pattern.", show_default=False),
+    typer.Argument(
+        metavar="TARGET",
+        help="A checkpoint: a file, a folder, a pattern, or one on the Hugging Face Hub: org/name, org/name@revision.",
+        show_default=False,
+    ),
 ]
 Outputs = Annotated[
     list[str],
@@ -117,6 +121,28 @@ AmplitudeOption = Annotated[
 ]
 InputOutput = Annotated[
     IoChoice, typer.Option("--io", help="How files are read; pread for network file systems and files being written.")
+]
+Stream = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--cache",
+        help="From the Hub: store nothing, or keep the files in its cache. By size, if neither is given.",
+        show_default=False,
+    ),
+]
+HeadersOnly = Annotated[
+    bool, typer.Option("--headers-only", help="What the checkpoint holds, from its headers. No weight is read.")
+]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="From the Hub: compare every file's bytes with the hash that the Hub lists.")
+]
+Resume = Annotated[
+    bool | None,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Whether a killed audit goes on where it was; only long ones do, if neither is given.",
+        show_default=False,
+    ),
 ]
 EveryLayer = Annotated[bool, typer.Option("--all", help="List every layer and finding, however many.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the findings and the exit status.")]

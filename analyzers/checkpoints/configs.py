@@ -3,8 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from jaynes_audit.analyzers.checkpoints.places import Place
 from jaynes_audit.analyzers.checkpoints.quoted import quoted
 from jaynes_audit.analyzers.checkpoints.reading import opened
 from jaynes_audit.analyzers.errors import JaynesError
@@ -20,7 +20,7 @@ class Config:
     remarks: tuple[str, ...] = ()
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: Place) -> Config:
     """The JSON object in the file at `path`."""
     try:
         with opened(path) as (stream, size):
@@ -36,5 +36,5 @@ def read_config(path: Path) -> Config:
     return Config(values=values)
 
 
-def _unusable(path: Path, fault: str) -> Config:
+def _unusable(path: Place, fault: str) -> Config:
     return Config(remarks=(f"{quoted(path.name)} {fault} and was not used",))

@@ -1,7 +1,7 @@
-"""Files that are no checkpoint this version reads, told by their first bytes, and what to do about each.
+"""Files that are no checkpoint of any format, told by their first bytes, and what to do about each.
 
-Sources of the magic bytes: the git-lfs pointer specification, APPNOTE.TXT 4.3.7 (zip), the GGUF, HDF5, NumPy and
-TFLite format pages, PyTorch's `torch/serialization.py` (MAGIC_NUMBER), and `file(1)` for the compressors.
+Sources of the magic bytes: the git-lfs pointer specification, APPNOTE.TXT 4.3.7 (zip), and `file(1)` for the
+compressors.
 """
 
 import re
@@ -14,7 +14,6 @@ PROBE = 512
 """How many first bytes suffice to tell every kind below; "ustar" stands at 257."""
 
 EXCERPT = 60
-CONVERT = "convert it to safetensors and audit that"
 FETCH = "the download went wrong: look at the address and the access rights, and fetch the file again"
 UNPACK = "unpack it first"
 
@@ -44,18 +43,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     _kind("html-page", BLANK + rb"<(?:!doctype html|html)", "an HTML page, such as a login or an error page", FETCH),
     _kind("xml-page", BLANK + rb"<\?xml", "XML text, such as the error answer of a storage server", FETCH),
-    _kind("pytorch-zip", rb"PK\x03\x04.*data\.pkl", "a PyTorch file (zip with a pickle, .bin or .pt)", CONVERT),
-    _kind("numpy-zip", rb"PK\x03\x04.{26}[\x20-\x7e]*\.npy", "a NumPy archive (.npz)", CONVERT),
-    _kind("zip-archive", rb"PK(?:\x03\x04|\x05\x06)", "a zip archive", CONVERT),
-    _kind("gguf", rb"GGUF", "a GGUF file", "audit the safetensors files that it was made from"),
-    _kind("hdf5", rb"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5)", CONVERT),
-    _kind("numpy-array", rb"\x93NUMPY", "a NumPy array (.npy)", CONVERT),
-    _kind(
-        "pytorch-legacy", rb"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9", "a PyTorch file in the format before 1.6", CONVERT
-    ),
-    _kind("pickle", rb"\x80[\x02-\x05]", "a Python pickle, which can run code when it is loaded", CONVERT),
-    _kind("tflite", rb".{4}TFL3", "a TensorFlow Lite model", CONVERT),
-    _kind("onnx", rb"\x08[\x01-\x20]\x12", "an ONNX model", CONVERT),
+    _kind("zip-archive", rb"PK(?:\x03\x04|\x05\x06)", "a zip archive of no format known here", UNPACK),
     _kind("gzip", rb"\x1f\x8b", "compressed with gzip", UNPACK),
     _kind("zstd", rb"\x28\xb5\x2f\xfd", "compressed with zstd", UNPACK),
     _kind("xz", rb"\xfd7zXZ\0", "compressed with xz", UNPACK),
@@ -89,7 +77,7 @@ def unknown_refusal(head: bytes) -> RefusedFile:
     """The refusal of a file that nothing is known about but its first bytes."""
     return RefusedFile(
         f"this is no checkpoint format known here: it begins with the bytes {head[:8].hex(' ')}; "
-        "name a safetensors file",
+        "name a file of weights",
         rule="JN002",
         case="unknown-bytes",
     )

@@ -8,8 +8,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from jaynes_audit.analyzers.checkpoints.places import Place
 from jaynes_audit.analyzers.checkpoints.quoted import listed, quoted
 from jaynes_audit.analyzers.checkpoints.reading import opened
 from jaynes_audit.analyzers.checkpoints.strict_json import Repeated, kind_of, parse_strictly
@@ -35,7 +35,7 @@ class Index:
         return tuple(sorted(set(self.weight_map.values())))
 
 
-def read_index(path: Path) -> Index:
+def read_index(path: Place) -> Index:
     """The index at `path`.
 
     Raises:
@@ -115,7 +115,7 @@ _UNSAFE: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def index_defects(
-    index: Index, *, index_file: Path, read: Mapping[str, WeightFile], absent: Sequence[str]
+    index: Index, *, index_file: Place, read: Mapping[str, WeightFile], absent: Sequence[str]
 ) -> Iterator[Defect]:
     """Where the index and its shards disagree. One defect for each kind and file, however many tensors it touches.
 
@@ -139,7 +139,7 @@ def index_defects(
     yield from tensors_in_two_shards(read)
 
 
-def missing_shards(absent: Sequence[str], *, missing: int, expected: int, file: Path) -> Defect:
+def missing_shards(absent: Sequence[str], *, missing: int, expected: int, file: Place) -> Defect:
     """The defect of a checkpoint of `expected` files of which some are not there. `absent` may name the first few."""
     names = listed(absent, total=missing)
     return Defect(
@@ -171,7 +171,7 @@ def total_size_remarks(index: Index, stored_bytes: int) -> tuple[str, ...]:
     return ()
 
 
-def _wrong_count(index: Index, index_file: Path) -> Iterator[Defect]:
+def _wrong_count(index: Index, index_file: Place) -> Iterator[Defect]:
     counts = Counter(int(match[1]) for match in map(COUNTED.search, index.shards) if match)
     for stated, named in sorted(counts.items()):
         if stated != named:
@@ -179,7 +179,7 @@ def _wrong_count(index: Index, index_file: Path) -> Iterator[Defect]:
             yield _mismatch(index_file, "shard-count", fault)
 
 
-def _mismatch(file: Path, case: str, fault: str) -> Defect:
+def _mismatch(file: Place, case: str, fault: str) -> Defect:
     return Defect(rule="JN006", case=case, file=str(file), sentence=f"{fault}; {WRITE_AGAIN}")
 
 

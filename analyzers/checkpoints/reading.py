@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from jaynes_audit.analyzers.checkpoints.places import Place
 from jaynes_audit.analyzers.checkpoints.quoted import quoted_path
 from jaynes_audit.analyzers.errors import CouldNotRead, RefusedFile
 
@@ -21,13 +22,17 @@ SPECIAL_KINDS = {
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+def opened(path: Place) -> Iterator[tuple[BinaryIO, int]]:
     """The file, open for reading at its first byte, and its size in bytes. Symbolic links are followed.
 
     Raises:
         RefusedFile: JN002 for a pipe, a device, a socket or a folder. None is ever opened: a pipe would wait for ever.
         CouldNotRead: when the file is missing or the machine does not let it be read.
     """
+    if not isinstance(path, Path):
+        with path.opened() as (stream, size):
+            yield stream, size
+        return
     mode = mode_of(path)
     if not stat.S_ISREG(mode):
         kind = SPECIAL_KINDS.get(stat.S_IFMT(mode), "no regular file")
@@ -51,8 +56,27 @@ def mode_of(path: Path) -> int:
             raise CouldNotRead(f"{quoted_path(path)} is not a path that a file can have; correct it") from None
 
 
-def is_absent(path: Path) -> bool:
+def is_folder(path: Place) -> bool:
+    """Whether a folder stands at `path`. Raises CouldNotRead as `mode_of` does."""
+    return stat.S_ISDIR(mode_of(path)) if isinstance(path, Path) else path.is_folder()
+
+
+def identity(file: Place) -> str:
+    """A text that differs for any two contents of files: on this machine their path, size and time of change.
+
+    Raises CouldNotRead when the machine does not tell.
+    """
+    if not isinstance(file, Path):
+        return file.identity()
+    with translated(file):
+        status = file.stat()
+        return f"{file.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
+
+
+def is_absent(path: Place) -> bool:
     """Whether nothing stands at `path`, or only a symbolic link to nothing."""
+    if not isinstance(path, Path):
+        return path.is_absent()
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no file can have this path

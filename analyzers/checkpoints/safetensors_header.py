@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from operator import attrgetter
-from pathlib import Path
 from typing import BinaryIO
 
 from jaynes_audit.analyzers.checkpoints.foreign import PROBE, refuse_foreign
+from jaynes_audit.analyzers.checkpoints.places import Place
 from jaynes_audit.analyzers.checkpoints.quoted import quoted, quoted_path
 from jaynes_audit.analyzers.checkpoints.safetensors_refusals import (
     BITS_PER_BYTE,
@@ -42,11 +42,13 @@ from jaynes_audit.analyzers.checkpoints.safetensors_refusals import (
 )
 from jaynes_audit.analyzers.checkpoints.strict_json import Repeated, kind_of, parse_strictly
 from jaynes_audit.analyzers.checkpoints.tensor import Tensor, WeightFile
-from jaynes_audit.analyzers.dtypes import BITS, Dtype
+from jaynes_audit.analyzers.dtypes import BITS, NOT_SAFETENSORS, Dtype
 from jaynes_audit.analyzers.errors import CouldNotRead, RefusedFile
 
 _ONLY_INTEGERS = frozenset({int})
-_BY_NAME: dict[str, tuple[Dtype, int]] = {dtype.value: (dtype, BITS[dtype]) for dtype in Dtype}
+_BY_NAME: dict[str, tuple[Dtype, int]] = {
+    dtype.value: (dtype, BITS[dtype]) for dtype in Dtype if dtype not in NOT_SAFETENSORS
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ def header_length(head: bytes, file_size: int) -> int:
     raise length_refusal(length, head, file_size)
 
 
-def parse_header(raw: bytes, *, file: Path, file_size: int) -> Header:
+def parse_header(raw: bytes, *, file: Place, file_size: int) -> Header:
     """The tensors and the metadata of the header `raw`, which stands at byte 8 of a file of `file_size` bytes.
 
     Every tensor returned lies wholly inside the file, has the size that its shape and dtype ask for, and shares no
@@ -108,7 +110,7 @@ def looks_like_safetensors(head: bytes, file_size: int) -> bool:
     return head[LENGTH_FIELD:].startswith(b"{") and length <= min(LARGEST_HEADER, file_size - LENGTH_FIELD)
 
 
-def read_safetensors(stream: BinaryIO, file: Path, file_size: int) -> WeightFile:
+def read_safetensors(stream: BinaryIO, file: Place, file_size: int) -> WeightFile:
     """The tensors of an opened safetensors file. Reads the header and not one byte of the data.
 
     Raises:
@@ -206,7 +208,7 @@ def _metadata_text(key: str, value: object) -> str:
 # ---- one tensor
 
 
-def _tensors(entries: Mapping[str, object], file: Path, data_start: int) -> Iterator[Tensor]:
+def _tensors(entries: Mapping[str, object], file: Place, data_start: int) -> Iterator[Tensor]:
     """Each entry as a tensor.
 
     The loop only decides whether an entry is sound, in one expression and without a function call per field, because

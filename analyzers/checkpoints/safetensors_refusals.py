@@ -12,7 +12,7 @@ from jaynes_audit.analyzers.checkpoints.foreign import unknown_refusal
 from jaynes_audit.analyzers.checkpoints.quoted import quoted
 from jaynes_audit.analyzers.checkpoints.strict_json import OddNumber, Repeated, kind_of
 from jaynes_audit.analyzers.checkpoints.tensor import Tensor
-from jaynes_audit.analyzers.dtypes import BITS, Dtype
+from jaynes_audit.analyzers.dtypes import BITS, NOT_SAFETENSORS, Dtype
 from jaynes_audit.analyzers.errors import RefusedFile
 
 LENGTH_FIELD = 8  # bytes
@@ -25,6 +25,7 @@ BITS_PER_BYTE = 8
 SHOWN_DIMENSIONS = 8
 
 FIELDS = ("dtype", "shape", "data_offsets")
+_NAMES = frozenset(Dtype) - NOT_SAFETENSORS
 METADATA = "__metadata__"
 
 FETCH_AGAIN = "download or copy the file again"
@@ -163,9 +164,9 @@ def _checked_fields(name: str, entry: object) -> dict[str, object]:
 def _checked_dtype(name: str, value: object) -> Dtype:
     if not isinstance(value, str):
         raise _bad(name, f"has {kind_of(value)} for its dtype, which must be a name such as F32", "dtype-not-string")
-    if value in Dtype.__members__:
+    if value in _NAMES:
         return Dtype(value)
-    if value.upper() in Dtype.__members__:
+    if value.upper() in _NAMES:
         raise _bad(name, f"has the dtype {quoted(value)}, which is spelt {value.upper()}", "dtype-spelling")
     raise _bad(
         name,

@@ -1,34 +1,38 @@
 """What the user typed, as the checkpoints it means."""
 
 import glob
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-from jaynes_audit.analyzers.checkpoints.families import SUFFIX, family_of, is_index, is_shard, look_into
-from jaynes_audit.analyzers.checkpoints.local import OTHER_WEIGHTS
+from jaynes_audit.analyzers.checkpoints.families import family_of, is_index, is_shard, is_weights, look_into
+from jaynes_audit.analyzers.checkpoints.locations import is_on_hub
+from jaynes_audit.analyzers.checkpoints.opening import OTHER_WEIGHTS
+from jaynes_audit.analyzers.checkpoints.places import Place
 from jaynes_audit.analyzers.checkpoints.quoted import quoted, quoted_path
 from jaynes_audit.analyzers.checkpoints.reading import is_absent
 from jaynes_audit.analyzers.errors import CouldNotRead, NothingToAudit, UsageError
-
-_HUB_ID = re.compile(r"hf://\S+|[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
 
 
 def expand(targets: Iterable[str]) -> list[str]:
     """The locations of the checkpoints that the targets mean, each once: in the targets' order, a pattern's sorted.
 
-    A target is a file, a folder or a pattern (`runs/*/`, `export/*.safetensors`, `**` for any depth); a path that
-    exists is never taken for a pattern. Of what a pattern matches, folders and files of weights count. Shards and
-    their index, by whichever name, become the one checkpoint they belong to.
+    A target is a file, a folder, a pattern (`runs/*/`, `export/*.safetensors`, `**` for any depth), or a model on the
+    Hub; a path that exists is never taken for either. Of what a pattern matches, folders and files of weights count.
+    Shards and their index, by whichever name, become the one checkpoint they belong to.
 
     Raises:
         UsageError: when a target is empty, which would otherwise mean the current folder.
         CouldNotRead: when a path does not exist, or the machine does not let it be read.
         NothingToAudit: when a pattern matches no folder and no file of weights.
     """
-    paths = [path for target in targets for path in _matches(target)]
-    return list(dict.fromkeys(str(_whole(path)) for path in paths))
+    return list(dict.fromkeys(location for target in targets for location in _locations(target)))
+
+
+def _locations(target: str) -> list[str]:
+    if is_on_hub(target):
+        return [target]
+    return [str(_whole(path)) for path in _matches(target)]
 
 
 def _matches(target: str) -> list[Path]:
@@ -40,7 +44,7 @@ def _matches(target: str) -> list[Path]:
     if not glob.has_magic(target):
         raise CouldNotRead(_missing(target))
     matches = sorted(Path(match) for match in glob.glob(target, recursive=True))  # noqa: PTH207  # "/a/*" is absolute
-    weights = [match for match in matches if match.is_dir() or _is_weights(match.name)]
+    weights = [match for match in matches if match.is_dir() or is_weights(match.name) or match.suffix in OTHER_WEIGHTS]
     if weights:
         return weights
     if matches:
@@ -50,11 +54,7 @@ def _matches(target: str) -> list[Path]:
     raise NothingToAudit(f"the pattern {quoted_path(target)} matches nothing; quote it, and look at where it starts")
 
 
-def _is_weights(name: str) -> bool:
-    return name.endswith(SUFFIX) or is_index(name) or Path(name).suffix in OTHER_WEIGHTS
-
-
-def _whole(path: Path) -> Path:
+def _whole(path: Path) -> Place:
     return family_of(path).location if is_shard(path.name) or is_index(path.name) else path
 
 
@@ -66,9 +66,4 @@ def _missing(target: str) -> str:
         close = get_close_matches(path.name, [*folder.files, *folder.subfolders], n=1)
         if close:
             return f"{quoted_path(target)} does not exist; did you mean {quoted(str(path.with_name(close[0])))}?"
-    elif _HUB_ID.fullmatch(target):
-        return (
-            f"{quoted_path(target)} does not exist here, and this version does not read from the Hub yet; "
-            f"fetch it with `hf download`, and name the folder"
-        )
     return f"{quoted_path(target)} does not exist; correct the path"

@@ -2,11 +2,20 @@
 
 import mmap
 import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from threading import Lock, local
-from typing import Protocol, Self
+from typing import Self
 
+import numpy as np
+import numpy.typing as npt
+
+from jaynes_audit.analyzers.checkpoints.decoding import Decoder
+from jaynes_audit.analyzers.checkpoints.places import Place, Source, Span
+from jaynes_audit.analyzers.checkpoints.tensor import Tensor
+from jaynes_audit.analyzers.dtypes import BITS
 from jaynes_audit.analyzers.errors import CouldNotRead, RefusedFile
 
 RELEASE_BYTES = 8 << 20  # measured: releasing mapped pages more often costs time, less often memory
@@ -24,23 +33,10 @@ class Io(StrEnum):
     PREAD = "pread"
 
 
-class Source(Protocol):
-    """A file that can be read at any place by several threads at once."""
-
-    def read(self, start: int, end: int) -> memoryview:
-        """Give bytes `start` to `end`, valid until this thread's next read.
-
-        Raises:
-            RefusedFile: when the file has become shorter than that.
-            CouldNotRead: when the system reports an error.
-        """
-
-    def close(self) -> None:
-        """Give up the file."""
-
-
-def open_source(path: Path, io: Io) -> Source:
+def open_source(path: Place, io: Io) -> Source:
     """Open a weight file for reading. Raises CouldNotRead when the system does not allow it."""
+    if not isinstance(path, Path):
+        return path.source()
     try:
         return MappedFile(path) if io is Io.MMAP else PlainFile(path)
     except OSError as error:
@@ -85,6 +81,9 @@ class MappedFile:
             span.start = start
         span.end = end
         return self._bytes[start:end]
+
+    def ahead(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Do nothing: the system reads ahead by itself."""
 
     def _release(self, start: int, end: int) -> None:
         if end > start and hasattr(mmap, "MADV_DONTNEED"):
@@ -131,9 +130,55 @@ class PlainFile:
             at += got
         return window.toreadonly()
 
+    def ahead(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Do nothing: the system reads ahead by itself."""
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+
+NO_CODES = np.zeros(0, np.int64)
+NO_CODES.flags.writeable = False
+
+
+class StoredTensor:
+    """The bytes of a tensor that are stored as they are."""
+
+    code_tallies = NO_CODES
+
+    def __init__(self, source: Source, start: int) -> None:
+        self._source = source
+        self._start = start
+
+    def read(self, start: int, end: int) -> memoryview:
+        """Give bytes of the tensor, counted from its first."""
+        return self._source.read(self._start + start, self._start + end)
+
+
+class DecodedTensor:
+    """The bytes of a tensor whose elements are made from others, and a count of the codes that they were made from.
+
+    Each is for one thread, and counts what is read through it.
+    """
+
+    def __init__(self, decoder: Decoder, element_bytes: int, sources: "Sources") -> None:
+        self._decoder = decoder
+        self._element_bytes = element_bytes
+        self._sources = sources
+        scheme = decoder.scheme
+        self._codes = 1 << scheme.code_bits if scheme and scheme.code_bits else 0
+        self.code_tallies: npt.NDArray[np.int64] = np.zeros(self._codes, np.int64)
+
+    def read(self, start: int, end: int) -> memoryview:
+        """Make the elements that stand from byte `start` to byte `end`."""
+        decoded = self._decoder.decode(self._read, start // self._element_bytes, end // self._element_bytes)
+        if decoded.codes is not None and self._codes:
+            self.code_tallies += np.bincount(decoded.codes.ravel(), minlength=self._codes)
+        return np.ascontiguousarray(decoded.elements).reshape(-1).view(np.uint8).data
+
+    def _read(self, file: Place, start: int, end: int) -> memoryview:
+        return self._sources.of_file(file).read(start, end)
 
 
 class Sources:
@@ -141,7 +186,7 @@ class Sources:
 
     def __init__(self, io: Io) -> None:
         self._io = io
-        self._open: dict[Path, Source] = {}
+        self._open: dict[Place, Source] = {}
         self._opening = Lock()
 
     def __enter__(self) -> Self:
@@ -153,9 +198,24 @@ class Sources:
         for source in self._open.values():
             source.close()
 
-    def of(self, path: Path) -> Source:
+    def of_file(self, file: Place) -> Source:
         """Give the source of a file, opened once for all threads. Raises CouldNotRead."""
         with self._opening:
-            if path not in self._open:
-                self._open[path] = open_source(path, self._io)
-            return self._open[path]
+            if file not in self._open:
+                self._open[file] = open_source(file, self._io)
+            return self._open[file]
+
+    def of(self, tensor: Tensor) -> StoredTensor | DecodedTensor:
+        """Give a thread the bytes of a tensor, counted from its first. Raises CouldNotRead."""
+        if tensor.decoder is None:
+            return StoredTensor(self.of_file(tensor.file), tensor.start)
+        return DecodedTensor(tensor.decoder, BITS[tensor.dtype] // 8, self)
+
+    def ahead(self, spans: Iterable[Span]) -> None:
+        """Say what this thread will read next, which matters to files on a server. Raises CouldNotRead."""
+        of_file: defaultdict[Place, list[tuple[int, int]]] = defaultdict(list)
+        for span in spans:
+            if not isinstance(span.file, Path):
+                of_file[span.file].append((span.start, span.end))
+        for file, ranges in of_file.items():
+            self.of_file(file).ahead(ranges)

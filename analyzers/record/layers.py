@@ -10,7 +10,7 @@ from jaynes_audit.analyzers.anatomy import Anatomy
 from jaynes_audit.analyzers.distributions.histogram_fit import HistogramFit
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.distributions.ranking import Ranking
-from jaynes_audit.analyzers.layer_audit import LayerAudit, Scales
+from jaynes_audit.analyzers.layer_audit import CodeOccupancy, LayerAudit, Scales
 from jaynes_audit.analyzers.record.fits import (
     NOT_FINITE,
     CandidateRecord,
@@ -84,13 +84,23 @@ class RoleRecord(Struct, frozen=True, kw_only=True):
     verdicts: Annotated[list[FamilyCount], Meta(description="The verdicts on its layers, the most common first.")]
 
 
+class CodesRecord(Struct, frozen=True, kw_only=True):
+    """How a quantised layer uses the codes of its quantiser."""
+
+    description: Annotated[str, Meta(description="The quantiser in words.")]
+    available: Annotated[int, Meta(description="Codes it has; 0 where they are not counted.")]
+    used: Annotated[int, Meta(description="Codes that occur.")]
+    entropy: Annotated[float, Meta(description="Entropy of the codes, in bits per weight.")]
+    commonest_share: Annotated[float, Meta(description="Share of the weights that have the most frequent code.")]
+
+
 class LayerRecord(Struct, frozen=True, kw_only=True):
     """One weight matrix, or vector of gains or biases."""
 
     name: Annotated[str, Meta(description="The tensor's name, and in brackets its part where matrices are fused.")]
     tensor: Annotated[str, Meta(description="The stored tensor.")]
     file: Annotated[str, Meta(description="The file it is stored in.")]
-    dtype: Annotated[str, Meta(description="Number format it is stored in, as safetensors names it.")]
+    dtype: Annotated[str, Meta(description="Number format as safetensors names it, or the quantiser's label.")]
     role: Annotated[str, Meta(description="What it does in the network; `other` when its name is unknown.")]
     stack: Annotated[str, Meta(description="The stack of blocks it belongs to, as `encoder`; empty where one is all.")]
     depth: Annotated[int | None, Meta(description="Index of its block in the stack; null outside the stack.")]
@@ -130,6 +140,7 @@ class LayerRecord(Struct, frozen=True, kw_only=True):
     declared_sd: Annotated[
         float | None, Meta(description="Standard deviation of the initial weights that config.json declares, if any.")
     ]
+    codes: Annotated[CodesRecord | None, Meta(description="Use of the quantiser's codes; null for plain weights.")]
 
 
 def role_record(role: RoleAudit, layers: Iterable[LayerAudit]) -> RoleRecord:
@@ -216,6 +227,17 @@ def layer_record(layer: LayerAudit) -> LayerRecord:
         histogram=histogram_fit_record(histogram) if isinstance(histogram, HistogramFit) else None,
         no_histogram=histogram.reason if isinstance(histogram, NotFitted) else None,
         declared_sd=layer.declared_sd,
+        codes=_codes(layer.codes) if layer.codes else None,
+    )
+
+
+def _codes(codes: CodeOccupancy) -> CodesRecord:
+    return CodesRecord(
+        description=text(codes.description),
+        available=codes.available,
+        used=codes.used,
+        entropy=codes.entropy,
+        commonest_share=codes.commonest_share,
     )
 
 

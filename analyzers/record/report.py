@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from jaynes_audit.analyzers.audit import Audit
+from jaynes_audit.analyzers.audit import Audit, LeftOutReason
 from jaynes_audit.analyzers.checkpoints.tensor import Defect
 from jaynes_audit.analyzers.claim import try_claim
 from jaynes_audit.analyzers.distributions.lognormal import LognormalFit
@@ -55,6 +55,16 @@ class CoverageRecord(Struct, frozen=True, kw_only=True):
     complete: Annotated[bool, Meta(description="False when anything failed that should have been read.")]
 
 
+class HoldingRecord(Struct, frozen=True, kw_only=True):
+    """What a checkpoint holds of one role in one number format, as its headers tell."""
+
+    role: Annotated[str, Meta(description="What these tensors do in the network.")]
+    dtype: Annotated[str, Meta(description="Number format, or the quantiser's label.")]
+    matrices: Annotated[int, Meta(description="Matrices and vectors, parts of fused tensors counted by themselves.")]
+    weights: Annotated[int, Meta(description="Elements in them.")]
+    bytes: Annotated[int, Meta(description="Stored bytes of them.")]
+
+
 class VarianceRecord(Struct, frozen=True, kw_only=True):
     """Where the variance of ln|w| of many layers' weights together comes from. The four add to 1."""
 
@@ -88,7 +98,7 @@ class LeftOutRecord(Struct, frozen=True, kw_only=True):
     name: Annotated[str, Meta(description="Its name.")]
     dtype: Annotated[str, Meta(description="Number format it is stored in.")]
     shape: Annotated[list[int], Meta(description="Shape of the stored tensor; empty, as dtype, if it is missing.")]
-    reason: Annotated[str, Meta(description="not-weights, empty, not-requested, missing, refused or could-not-read.")]
+    reason: Annotated[str, Meta(description=f"One of {', '.join(map(str, LeftOutReason))}.")]
     explanation: Annotated[str, Meta(description="The same in words.")]
 
 
@@ -115,7 +125,9 @@ class ModelRecord(Struct, frozen=True, kw_only=True):
     """The audit of one checkpoint."""
 
     target: Annotated[str, Meta(description="Where the checkpoint is, as it was asked for.")]
+    commit: Annotated[str | None, Meta(description="The Hub's name of the version read; null for a local one.")]
     files: Annotated[list[str], Meta(description="The files of weights that were read.")]
+    holdings: Annotated[list[HoldingRecord], Meta(description="What it holds, by role and number format.")]
     criterion: Annotated[CriterionRecord, Meta(description="What counted as highly connected.")]
     coverage: Annotated[CoverageRecord, Meta(description="How much was analysed.")]
     connected: Annotated[ConnectedRecord, Meta(description="The highly connected matrices taken together.")]
@@ -158,7 +170,18 @@ def record_of(audit: Audit, findings: Iterable[Finding]) -> ModelRecord:
     """Give the public record of an audit and of what the rules object to in it."""
     return ModelRecord(
         target=text(audit.target),
+        commit=text(audit.commit) or None,
         files=[text(file) for file in audit.files],
+        holdings=[
+            HoldingRecord(
+                role=str(each.role),
+                dtype=each.dtype,
+                matrices=each.matrices,
+                weights=each.weights,
+                bytes=each.bytes,
+            )
+            for each in audit.holdings
+        ],
         criterion=CriterionRecord(
             min_fan_in=audit.criterion.min_fan_in,
             min_weights=audit.criterion.min_weights,

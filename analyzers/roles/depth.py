@@ -8,7 +8,7 @@ from itertools import zip_longest
 # Words before the index of a block.
 BLOCKS = frozenset(
     {"layers", "layer", "h", "block", "blocks", "transformer_blocks", "single_transformer_blocks", "resblocks"}
-    | {"albert_layer_groups", "features", "conv_layers", "input_blocks"}
+    | {"albert_layer_groups", "features", "conv_layers", "input_blocks", "encoderblock"}
 )
 
 # A hierarchical network counts its blocks anew in every stage, so depth is 100 * stage + block: it orders the blocks

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 
-from jaynes_audit.analyzers.roles.names import Meaning, parsed
-from jaynes_audit.analyzers.roles.role import CROSS_ATTENTION, ENDS, EXPERT, GAINS_AND_BUFFERS, Role
+from jaynes_audit.analyzers.roles.names import Leaf, Meaning, parsed
+from jaynes_audit.analyzers.roles.role import CROSS_ATTENTION, ENDS, EXPERT, GAINS_AND_BUFFERS, LOOKED_UP, Role
 from jaynes_audit.analyzers.roles.settings import Settings, settings_of, whole, word
 from jaynes_audit.analyzers.roles.splits import SPLIT_ENDS, shares_of
 from jaynes_audit.analyzers.roles.stripes import Stripes
@@ -22,7 +22,7 @@ class Part:
     `rows` and `columns` cut the part out of the tensor's two-dimensional view, see Layout.
     `fan_in` and `fan_out` are connections into an output and out of an input; 0 for what is no weight matrix.
     An embedding's inputs are its entries. The fan-out of a convolution in groups counts as if it had none, unless
-    it is depthwise: the number of groups is not stored.
+    it is depthwise: the number of groups is not stored. One by Keras or Flax is depthwise if its name says so.
     `outputs_first` tells which axis of the view holds the outputs: rows (True) or columns (False).
     """
 
@@ -69,7 +69,18 @@ EXPERTS_IN_MXFP4 = frozenset({"gate_up_proj_blocks", "down_proj_blocks"})  # gpt
 MOST_EXPERTS = 4096  # several times what any published model has; a header that claims more is not believed
 STACKED = frozenset(EXPERT.values())
 
-LOOKED_UP = frozenset({Role.EMBEDDING, Role.POSITION_EMBEDDING})  # one row for each entry of a table
+# Stored inputs first, but for the layers of Flax's GPT-2 with the words of Conv1D: those are (outputs, inputs).
+KERNELS = frozenset({Leaf.KERNEL, Leaf.DEPTHWISE_KERNEL})
+
+# The kernels of attention may keep the heads apart: (inputs, heads, head) in these, (heads, head, outputs) in those.
+APART = 3  # axes
+TO_HEADS = frozenset({Role.ATTENTION_Q, Role.ATTENTION_K, Role.ATTENTION_V}) | frozenset(
+    {Role.CROSS_ATTENTION_Q, Role.CROSS_ATTENTION_K, Role.CROSS_ATTENTION_V}
+)
+FROM_HEADS = frozenset({Role.ATTENTION_O, Role.CROSS_ATTENTION_O})
+
+# llama.cpp's stacks that lead from DeepSeek's latent to the heads: (heads, latent, key) and (heads, value, latent).
+KEYS_OF_LATENT, VALUES_OF_LATENT = "attn_k_b", "attn_v_b"
 
 # The first convolution of wav2vec 2.0 hears one channel; elsewhere, one input channel means depthwise.
 ONE_CHANNEL = frozenset({"conv_layers.#.conv"})
@@ -86,7 +97,8 @@ def layout_of(name: str, shape: tuple[int, ...], config: Mapping[str, object]) -
     """Say what a tensor is, from its name, its shape and the model's config.json.
 
     Any name, shape and settings get an answer. A fused tensor is taken apart only where its layout is certain; it
-    stays whole, under its fused role, where the settings needed are missing or contradict its shape.
+    stays whole, under its fused role, where the settings needed are missing or contradict its shape. A name that a
+    converter made up (`onnx::MatMul_123`, TensorFlow Lite's `arith.constant1`) says nothing: OTHER, outputs first.
     """
     meaning, integers = parsed(name)
     stack = _stack(meaning, config)
@@ -94,11 +106,16 @@ def layout_of(name: str, shape: tuple[int, ...], config: Mapping[str, object]) -
     role = _role(meaning, shape)
     if role in SELF_ATTENTION and word(config, "_class_name") in SELF_ATTENTION_TWICE:
         role = SELF_ATTENTION[role]
+    place, is_kernel = Place(stack, depth), meaning.leaf in KERNELS and role not in GAINS_AND_BUFFERS
     parts: list[Part] = []
-    if len(shape) == MATRIX and (meaning.end in SPLIT_ENDS or meaning.end in CONV1D_ENDS):
-        parts = _matrix(meaning.end, role, shape, Place(stack, depth), settings_of(config, stack))
+    if len(shape) == MATRIX and (meaning.end in SPLIT_ENDS or meaning.end in CONV1D_ENDS or is_kernel):
+        parts = _matrix(meaning, role, shape, place, settings_of(config, stack))
     elif len(shape) > MATRIX and role in STACKED:
-        parts = _experts(meaning.end, role, shape, Place(stack, depth), settings_of(config, stack))
+        parts = _experts(meaning.end, role, shape, place, settings_of(config, stack))
+    elif len(shape) > MATRIX and is_kernel:
+        return _kernel(meaning.leaf, role, shape, place)
+    elif len(shape) == APART and meaning.end in {KEYS_OF_LATENT, VALUES_OF_LATENT}:
+        return _out_of_latent(meaning.end, role, shape, place)
     if not parts:
         return _whole(role, stack, depth, shape, one_channel=meaning.end in ONE_CHANNEL)
     row_axes = 1 if len(shape) == MATRIX else 2
@@ -118,17 +135,28 @@ def _stack(meaning: Meaning, config: Mapping[str, object]) -> str:
 def _role(meaning: Meaning, shape: tuple[int, ...]) -> Role:
     """The role that the name tells, as far as the number of axes bears it out."""
     role, axes, is_hint = meaning.role, len(shape), not meaning.end
-    if axes < MATRIX and meaning.is_weight and role in {Role.OTHER, Role.CONV}:
+    if axes >= MATRIX and meaning.leaf is Leaf.KERNEL:
+        role = _role_of_kernel(meaning, axes)
+    if axes < MATRIX and meaning.leaf is Leaf.WEIGHT and role in {Role.OTHER, Role.CONV}:
         return Role.NORM  # torch has no linear layer of one axis: what it calls a weight there is a gain
-    if axes < MATRIX and meaning.end in CAUSAL_MASKS:
-        return Role.BIAS
+    if axes < MATRIX and (meaning.end in CAUSAL_MASKS or meaning.leaf in KERNELS):
+        return Role.BIAS  # a kernel of one axis is a variable of Keras's without a name
     if axes < MATRIX and role not in GAINS_AND_BUFFERS | ENDS:
         return Role.OTHER
     if axes == MATRIX and is_hint and role is Role.CONV:
         return Role.OTHER
-    if axes > MATRIX + 1 and is_hint and role is Role.OTHER and meaning.is_weight:
+    if axes > MATRIX + 1 and is_hint and role is Role.OTHER and meaning.leaf is not Leaf.PARAMETER:
         return Role.CONV
     return role
+
+
+def _role_of_kernel(meaning: Meaning, axes: int) -> Role:
+    """The role of a kernel whose name means something else for other parameters."""
+    if meaning.role in LOOKED_UP:  # Google's vision transformers call what cuts the patches `embedding`
+        return Role.PATCH_EMBEDDING if axes > MATRIX else Role.PROJECTION
+    if meaning.end == "output_dense" and axes == APART:  # on two axes it is of wav2vec 2.0's feed-forward network
+        return Role.ATTENTION_O
+    return meaning.role
 
 
 @lru_cache(maxsize=4096)
@@ -168,12 +196,38 @@ def _part(suffix: str, role: Role, place: Place, rows: Stripes, columns: Stripes
     )
 
 
-def _matrix(end: str, role: Role, shape: tuple[int, ...], place: Place, settings: Settings) -> list[Part]:
+def _kernel(leaf: Leaf, role: Role, shape: tuple[int, ...], place: Place) -> Layout:
+    """A kernel of more than two axes: a convolution, or a projection to or from heads that are kept apart."""
+    is_to_heads = len(shape) == APART and role in TO_HEADS
+    is_from_heads = len(shape) == APART and role in FROM_HEADS
+    input_axes = 1 if is_to_heads else len(shape) - (2 if leaf is Leaf.DEPTHWISE_KERNEL else 1)
+    rows, columns = prod(shape[:input_axes]), prod(shape[input_axes:])
+    part = _part("", role, place, Stripes.span(0, rows), Stripes.span(0, columns), outputs_first=False)
+    if not (is_to_heads or is_from_heads):
+        taps = prod(shape[:-2])
+        is_flax_depthwise = leaf is Leaf.DEPTHWISE_KERNEL and shape[-2] == 1  # (height, width, 1, outputs)
+        part = replace(part, fan_out=taps if is_flax_depthwise else taps * shape[-1])
+    return Layout(rows=rows, columns=columns, parts=(part,))
+
+
+def _out_of_latent(end: str, role: Role, shape: tuple[int, ...], place: Place) -> Layout:
+    """Every head's keys or values of a latent, as one matrix that widens it."""
+    heads, height, width = shape
+    rows, outputs_first = heads * height, end == VALUES_OF_LATENT
+    part = _part("", role, place, Stripes.span(0, rows), Stripes.span(0, width), outputs_first=outputs_first)
+    if not outputs_first:
+        part = replace(part, fan_in=height, fan_out=heads * width)
+    return Layout(rows=rows, columns=width, parts=(part,))
+
+
+def _matrix(meaning: Meaning, role: Role, shape: tuple[int, ...], place: Place, settings: Settings) -> list[Part]:
     """The parts of a fused matrix, or the one part of a layer that is stored inputs first; none for any other."""
     rows, columns = (Stripes.span(0, size) for size in shape)
-    if end == "proj_out":
+    end, is_kernel = meaning.end, meaning.leaf in KERNELS
+    if end == "proj_out" and not is_kernel:
         return _attention_beside_mlp(shape, place)
-    inputs_first = end in CONV1D_ENDS and _is_conv1d(end, shape, settings)
+    turned = end in CONV1D_ENDS and _is_turned(end, shape[::-1] if is_kernel else shape, settings)
+    inputs_first = turned is not is_kernel
     inputs, outputs = shape if inputs_first else reversed(shape)
     shares = shares_of(end, outputs, inputs, settings)
     if not shares:
@@ -193,8 +247,11 @@ def _in_context(role: Role, fused: Role) -> Role:
     return EXPERT.get(role, role) if fused in STACKED else role
 
 
-def _is_conv1d(end: str, shape: tuple[int, ...], settings: Settings) -> bool:
-    """Whether the inputs of a layer with this name lie on the first axis; by its shape if the settings do not say."""
+def _is_turned(end: str, shape: tuple[int, ...], settings: Settings) -> bool:
+    """Whether a layer with this name is stored the other way round than its format's others.
+
+    By its shape, (inputs, outputs) if so, where the settings do not say.
+    """
     if model_type := word(settings, "model_type"):
         return model_type in CONV1D_MODEL_TYPES
     return shape[0] < shape[1] if end in CONV1D_WIDENS else end == "mlp.c_proj" and shape[0] > shape[1]

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import lru_cache
 
-from jaynes_audit.analyzers.roles.depth import Steps, first_integer, steps_of
-from jaynes_audit.analyzers.roles.role import CROSS_ATTENTION, ENDS, EXPERT, Role
+from jaynes_audit.analyzers.roles.depth import BLOCKS, STAGES, Steps, first_integer, steps_of
+from jaynes_audit.analyzers.roles.role import CROSS_ATTENTION, ENDS, EXPERT, LOOKED_UP, Role
 
 # The end of a module's path, in lower case and with `#` for an integer -> the role of its weight. The longest end
 # that is found here decides, so prefixes (`model.`, `bert.`, `base_model.model.`) never matter.
@@ -102,11 +103,61 @@ ROLES: dict[str, Role] = {
     # --- convolutions whose name does not say so
     "conv_layers.#.conv": Role.CONV,
     **dict.fromkeys(("pos_conv_embed.conv", "linear_fuse", "dwconv", "pointwise", "downsampling_layer.#"), Role.CONV),
+    # --- llama.cpp's words for all of these, after `MODEL_TENSOR` in constants.py of its package gguf
+    **dict.fromkeys(("attn_q", "self_attn_q"), Role.ATTENTION_Q),
+    **dict.fromkeys(("attn_k", "self_attn_k"), Role.ATTENTION_K),
+    **dict.fromkeys(("attn_v", "self_attn_v"), Role.ATTENTION_V),
+    **dict.fromkeys(("attn_output", "attn_out", "attn_o", "self_attn_out", "vis_attn_output"), Role.ATTENTION_O),
+    "attn_gate": Role.ATTENTION_GATE,
+    **dict.fromkeys(("attn_qkv", "vis_attn_qkv", "attn_kv_a_mqa", "attn_kv_b"), Role.ATTENTION_QKV),
+    "attn_q_a": Role.ATTENTION_Q_A,
+    "attn_q_b": Role.ATTENTION_Q_B,
+    "attn_k_b": Role.ATTENTION_K_B,
+    "attn_v_b": Role.ATTENTION_V_B,
+    "cross_attn_q": Role.CROSS_ATTENTION_Q,
+    "cross_attn_k": Role.CROSS_ATTENTION_K,
+    "cross_attn_v": Role.CROSS_ATTENTION_V,
+    **dict.fromkeys(("cross_attn_o", "cross_attn_out"), Role.CROSS_ATTENTION_O),
+    **dict.fromkeys(("ffn_gate", "ffn_gate_shexp", "vis_gate", "channel_mix_receptance"), Role.MLP_GATE),
+    **dict.fromkeys(("ffn_up", "ffn_up_shexp", "vis_up", "channel_mix_key"), Role.MLP_UP),
+    **dict.fromkeys(("ffn_down", "ffn_down_shexp", "vis_down", "channel_mix_value"), Role.MLP_DOWN),
+    **dict.fromkeys(("ffn_gate_exps", "ffn_gate_chexps", "ffn_gate.#"), Role.EXPERT_GATE),
+    **dict.fromkeys(("ffn_up_exps", "ffn_up_chexps", "ffn_up.#"), Role.EXPERT_UP),
+    **dict.fromkeys(("ffn_down_exps", "ffn_down_chexps", "ffn_down.#"), Role.EXPERT_DOWN),
+    "ffn_gate_up_exps": Role.EXPERT_GATE_UP,
+    **dict.fromkeys(("ffn_gate_inp", "ffn_gate_inp_shexp"), Role.ROUTER),
+    **dict.fromkeys(("ssm_in", "ssm_x"), Role.SSM_IN),
+    **dict.fromkeys(("ssm_conv1d", "ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v"), Role.SSM_CONV),
+    "ssm_dt": Role.SSM_DT_B,
+    "ssm_out": Role.SSM_OUT,
+    "ssm_a": Role.SSM_A_LOG,  # -exp of what others store
+    "ssm_d": Role.SSM_D,
+    **dict.fromkeys(("token_embd", "token_types", "per_layer_token_embd", "class_embd"), Role.EMBEDDING),
+    **dict.fromkeys(("position_embd", "attn_rel_b", "cross_attn_rel_b"), Role.POSITION_EMBEDDING),
+    **dict.fromkeys(("patch_embd", "patch_embd.weight.#"), Role.PATCH_EMBEDDING),
+    **dict.fromkeys(("mm.#", "mm.model.mlp.#", "mm.model.fc", "mm.input_projection"), Role.PROJECTION),
+    **dict.fromkeys(("per_layer_model_proj", "nextn.eh_proj"), Role.PROJECTION),
+    **dict.fromkeys(("cls", "cls.output", "nextn.shared_head_head"), Role.HEAD),
+    **dict.fromkeys(("ls1", "ls2"), Role.SCALE),
+    "attn_sinks": Role.BIAS,
+    **dict.fromkeys(("rope_freqs", "rope_factors_long", "rope_factors_short", "attn_rot_embd"), Role.BUFFER),
+    # --- words of Keras, KerasHub, T5X and Google's vision transformers for some of these
+    "query_dense": Role.ATTENTION_Q,
+    "key_dense": Role.ATTENTION_K,
+    "value_dense": Role.ATTENTION_V,
+    **dict.fromkeys(("attention_output", "attention.out", "self_attention.out"), Role.ATTENTION_O),
+    **dict.fromkeys(("encoder_decoder_attention.out", "multiheaddotproductattention.#.out"), Role.ATTENTION_O),
+    "feedforward_gate_dense": Role.MLP_GATE,
+    **dict.fromkeys(("feedforward_intermediate_dense", "mlpblock.#.dense_0"), Role.MLP_UP),
+    **dict.fromkeys(("feedforward_output_dense", "mlpblock.#.dense_1"), Role.MLP_DOWN),
+    **dict.fromkeys(("pos_embedding", "rel_embedding"), Role.POSITION_EMBEDDING),
+    **dict.fromkeys(("predictions", "logits", "logits_dense"), Role.HEAD),
     # --- gains, offsets and what is computed rather than trained
     **dict.fromkeys(("grn", "rms"), Role.NORM),
     **dict.fromkeys(("sinks", "e_score_correction_bias"), Role.BIAS),
     **dict.fromkeys(("gamma", "lambda1", "lambda_1", "lambda_2", "alpha", "lora_magnitude_vector"), Role.SCALE),
     **dict.fromkeys(("running_mean", "running_var", "num_batches_tracked", "inv_freq", "position_ids"), Role.BUFFER),
+    **dict.fromkeys(("moving_mean", "moving_variance"), Role.BUFFER),
     # GPT-2 and GPT-NeoX once saved their causal mask under these names.
     **dict.fromkeys(("attn.bias", "attention.bias", "masked_bias", "relative_position_index"), Role.BUFFER),
 }
@@ -132,6 +183,7 @@ ADAPTERS: dict[str, Role] = {
 
 CROSS_ATTENTION_WORDS = frozenset(
     {"encdecattention", "encoder_attn", "crossattention", "cross_attn", "cross_attention", "attn2"}
+    | {"encoder_decoder_attention"}
 )
 
 # A shared expert serves every token, as a dense feed-forward network does: it is not among these.
@@ -144,13 +196,45 @@ TOWERS: dict[str, str] = {
     **dict.fromkeys(("audio_model", "audio_tower", "audio_encoder"), "audio"),
     "single_transformer_blocks": "single",
 }
-HALVES = frozenset({"encoder", "decoder"})
+HALVES = {"encoder": "encoder", "enc": "encoder", "decoder": "decoder", "dec": "decoder"}
 
 INTEGER = re.compile(r"\.([0-9]{1,6})(?=\.|\Z)")  # one word of a path with a dot before it; a longer one is no index
-NORM_WORD = re.compile(r"(?:ln|bn)(?:[_0-9].*)?")  # besides every word with "norm" in it
+NORM_WORD = re.compile(r"(?:ln|bn)(?:[_0-9].*)?|.*_(?:ln|bn)")  # besides every word with "norm" in it
+
+# Flax counts a list of modules as `layers_0`, Keras 2 as `layer_._0`; PyTorch writes `layers.0` for both. Not every
+# word with a number behind it counts: Flax's `Dense_0` and Keras's `dense_1` are names.
+FLAX_LISTS = frozenset({"resnets", "attentions", "downsamplers", "upsamplers", "net", "to_out"})
+FLAX_MODULES = frozenset({"multiheaddotproductattention", "mlpblock"})
+COUNT = re.compile(r"_[0-9]{1,6}(?=\.|\Z)")  # found faster than the words before it, and most names have none
+COUNTED_WORD = re.compile(
+    rf"\.({'|'.join(sorted(BLOCKS | {*STAGES} | FLAX_LISTS | FLAX_MODULES))})_(?=[0-9]{{1,6}}(?:\.|\Z))", re.IGNORECASE
+)
+
+# Keras 3 saves most variables without their names, as `vars.0`, `vars.1`, in the order in which their layer made them.
+KERAS_VARIABLE = re.compile(r"\.vars\.(?=[0-9]\Z)")
+VARIABLES_OF_NORMS = {"vars#0": "gamma", "vars#1": "beta", "vars#2": "moving_mean", "vars#3": "moving_variance"}
+
+STATISTICS = frozenset({"mean", "var", "variance"})  # what Flax and Keras call what PyTorch calls `running_mean`
+DEPTHWISE_WORDS = ("depthwise", "dwconv", "conv_dw")
 
 LONGEST_END = 4  # words in the longest key of ROLES
 LONGEST_NAME = 512  # characters; several times the longest that any tool writes
+
+
+class Leaf(Enum):
+    """What a parameter is to the module that owns it, and so where its outputs lie.
+
+    On the first axis of a WEIGHT, as PyTorch stores it. On the last of a KERNEL, as Keras and Flax do: it is
+    (inputs, outputs) or (height, width, inputs, outputs). On the last two of a DEPTHWISE_KERNEL, which is Keras's
+    (height, width, inputs, outputs of each input) or Flax's (height, width, 1, outputs). A TABLE has a row for each
+    entry. A PARAMETER is any other: a bias, a buffer, what belongs to no module.
+    """
+
+    PARAMETER = auto()
+    WEIGHT = auto()
+    KERNEL = auto()
+    DEPTHWISE_KERNEL = auto()
+    TABLE = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,13 +242,13 @@ class Meaning:
     """What a name says, whatever the integers in it.
 
     `end` is the key of ROLES under which the role was found, empty where only the last word hinted at it.
-    `is_weight` tells a module's weight from its other parameters. `tower` and `half` are the words from which the
-    stack follows, see `layout_of`. `steps` is None for what stands outside every block.
+    `tower` and `half` are the words from which the stack follows, see `layout_of`. `steps` is None for what stands
+    outside every block.
     """
 
     role: Role
     end: str
-    is_weight: bool
+    leaf: Leaf
     tower: str
     half: str
     steps: Steps | None
@@ -177,7 +261,10 @@ def parsed(name: str) -> tuple[Meaning, tuple[int, ...]]:
     """
     if len(name) > LONGEST_NAME:
         name = name[: LONGEST_NAME // 2] + name[-LONGEST_NAME // 2 :]
-    dotted = "." + name.replace("#", "_")
+    dotted = "." + name.replace("#", "_").replace("_._", ".")
+    if COUNT.search(dotted):
+        dotted = COUNTED_WORD.sub(r".\1.", dotted)
+    dotted = KERAS_VARIABLE.sub(".vars#", dotted)
     return _read(INTEGER.sub(".#", dotted)), tuple(map(int, INTEGER.findall(dotted)))
 
 
@@ -185,36 +272,58 @@ def parsed(name: str) -> tuple[Meaning, tuple[int, ...]]:
 def _read(pattern: str) -> Meaning:
     """What a path says that has a dot before every word and `#` for its integers."""
     path = [word for word in pattern.lower().split(".")[1:] if word not in WRAPPERS]
-    path, is_weight = _without_leaf(path)
+    path, leaf = _without_leaf(path)
+    is_weight = leaf is not Leaf.PARAMETER
     steps = steps_of(path)
     role, end = _role(path, outside=steps is None, is_weight=is_weight)
+    if leaf is Leaf.TABLE and role not in LOOKED_UP:
+        role = Role.EMBEDDING
     # A bias stands where its module stands: an embedding's or a head's integer is no depth.
     of_module = role if end or is_weight else _role(path[:-1], outside=steps is None, is_weight=True)[0]
     return Meaning(
         role=role,
         end=end,
-        is_weight=is_weight,
+        leaf=leaf,
         tower=next((TOWERS[word] for word in path if word in TOWERS), ""),
-        half=next((word for word in path if word in HALVES), ""),
+        half=next((HALVES[word] for word in path if word in HALVES), ""),
         steps=steps or (None if of_module in OUTSIDE else first_integer(path)),
     )
 
 
-def _without_leaf(path: list[str]) -> tuple[list[str], bool]:
-    """The path of the module whose weight this is, and True; for any other parameter its own path."""
+def _without_leaf(path: list[str]) -> tuple[list[str], Leaf]:
+    """The path of the module whose weight this is; for any other parameter its own path. And which of them it is."""
     match path:
         case [*module, "parametrizations", "weight", "original1"]:  # the direction of a weight-normalised tensor
-            return module, True
-        case [*module, "parametrizations", "weight", "original0"]:
-            return [*module, "scale"], False
+            found = module, Leaf.WEIGHT
         case [*module, "default", "weight"] | [*module, "default"]:  # PEFT's name for the only adapter
-            return module, True
+            found = module, Leaf.WEIGHT
         case [*module, "weight" | "weight_v" | "weight_orig"] if module:
-            return module, True
-        case [*module, norm, "gamma"] if _is_norm(norm):  # BERT, as TensorFlow named it
-            return [*module, norm], True
+            found = module, Leaf.WEIGHT
+        case [*module, norm, "gamma" | "scale"] if _is_norm(norm):  # Keras's and Flax's words
+            found = [*module, norm], Leaf.WEIGHT
+        case [*module, "kernel" | "recurrent_kernel" | "pointwise_kernel"]:
+            is_depthwise = any(word in (module[-1] if module else "") for word in DEPTHWISE_WORDS)
+            found = module, Leaf.DEPTHWISE_KERNEL if is_depthwise else Leaf.KERNEL
+        case [*module, "depthwise_kernel"]:
+            found = module, Leaf.DEPTHWISE_KERNEL
+        case [*module, "embedding" | "embeddings"] if module:
+            found = module, Leaf.TABLE
+        case [*module, of, variable] if variable.startswith("vars#"):
+            found = _without_leaf([*module, of, _keras_variable(of, variable)])
+        case [*module, "parametrizations", "weight", "original0"]:
+            found = [*module, "scale"], Leaf.PARAMETER
         case _:
-            return path, False
+            found = path, Leaf.PARAMETER
+    return found
+
+
+def _keras_variable(module: str, variable: str) -> str:
+    """The name of a variable that has only a number, from what its module is called."""
+    if _is_norm(module):
+        return VARIABLES_OF_NORMS.get(variable, "moving_variance")
+    if "embedding" in module and "patch" not in module:
+        return "embeddings"
+    return "depthwise_kernel" if variable == "vars#0" and "separable" in module else "kernel"
 
 
 def _role(path: list[str], *, outside: bool, is_weight: bool) -> tuple[Role, str]:
@@ -235,6 +344,8 @@ def _hint(last: str, *, is_weight: bool) -> Role:
     """The role that a word suggests which stands in no table."""
     if last.endswith("bias") or last == "beta":
         return Role.BIAS
+    if last in STATISTICS and not is_weight:
+        return Role.BUFFER
     if "scale" in last:
         return Role.SCALE
     return Role.CONV if is_weight and "conv" in last else Role.OTHER

@@ -84,6 +84,8 @@ ENDS = frozenset(
     }
 )
 
+LOOKED_UP = frozenset({Role.EMBEDDING, Role.POSITION_EMBEDDING})  # one row for each entry of a table
+
 # No weight matrices: gains, offsets, decay rates, masks. They have no fan-in.
 GAINS_AND_BUFFERS = frozenset({Role.NORM, Role.BIAS, Role.SCALE, Role.BUFFER, Role.SSM_A_LOG, Role.SSM_D})
 

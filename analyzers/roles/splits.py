@@ -3,7 +3,8 @@
 A split function gets the two sizes of the matrix and the settings of its network. It answers with shares of the output
 axis, or with no share at all when the settings do not say how the tensor is laid out, or when they contradict its
 size: then it stays whole, under its fused role. fixtures/architectures measures nearly all of these layouts on the
-running network; those of `in_proj_weight`, of `mlp.w12` and of Falcon's older names are read from their sources.
+running network; those of `in_proj_weight`, of `mlp.w12`, of Falcon's older names and of llama.cpp are read from their
+sources.
 """
 
 from collections.abc import Callable, Sequence
@@ -211,6 +212,11 @@ SPLITS: dict[tuple[str, str], Split] = {
     ("mamba.in_proj", "jamba"): equally(X, Z),
     ("mamba.in_proj", "bamba"): mamba2_in,
     ("x_proj", ANY): mamba_x,
+    # llama.cpp's converter puts every family's heads into this order.
+    ("attn_qkv", ANY): queries_then_keys,
+    ("attn_kv_a_mqa", ANY): latent_and_rotary_key,
+    ("ssm_x", ANY): mamba_x,
+    ("ffn_up", "gguf-phi3"): equally(GATE, UP),
 }
 
 # Ends of names whose tensor may be fused.

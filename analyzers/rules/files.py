@@ -69,6 +69,62 @@ Why it matters: a shard of another export lies among them, or the index does.
 What to do: export the model again into an empty folder.""",
 )
 
+DIGEST_MISMATCH = Rule(
+    code="JN007",
+    name="digest-mismatch",
+    level=Level.ERROR,
+    documentation="""\
+The bytes of a file have another hash than the Hub lists for it.
+
+Why it matters: the file was damaged on its way or on the disk, or somebody changed it.
+What to do: remove it from the cache and fetch it again; if it differs again, tell the model's owner.""",
+)
+
+UNSUPPORTED_DTYPE = Rule(
+    code="JN008",
+    name="unsupported-dtype",
+    level=Level.WARNING,
+    documentation="""\
+Tensors are stored in a way that this version cannot turn into numbers, such as the codes of an unknown quantiser.
+
+Why it matters: nothing is known of these weights; they are neither judged nor checked.
+What to do: audit the checkpoint that was quantised, or one in a format that the documentation lists.""",
+)
+
+ZIP_ANOMALY = Rule(
+    code="JN009",
+    name="zip-anomaly",
+    level=Level.ERROR,
+    documentation="""\
+The zip archive contradicts itself: its directory and its members disagree, or members overlap, occur twice, are
+compressed or encrypted where the format never does so.
+
+Why it matters: two programs may read two different models from the same file, a scanner and a loader for instance.
+What to do: do not load it; save the checkpoint again with its own library.""",
+)
+
+UNSAFE_PICKLE = Rule(
+    code="JN020",
+    name="unsafe-pickle",
+    level=Level.ERROR,
+    documentation="""\
+The pickle inside a PyTorch file names something that is no data, or does what no honest checkpoint does.
+
+Why it matters: loading such a file in the usual way can run code. Nothing of it was imported or called here.
+What to do: do not load it; ask for a safetensors file, or find out what wrote this one.""",
+)
+
+LEGACY_CONTAINER = Rule(
+    code="JN022",
+    name="legacy-container",
+    level=Level.ERROR,
+    documentation="""\
+The file is of a kind that PyTorch stopped writing long ago (tar archives before 0.1.10), or a bare pickle.
+
+Why it matters: it was not read, so nothing is known of its weights.
+What to do: load it where it was made and save it again as safetensors.""",
+)
+
 FILE_RULES: tuple[Rule, ...] = (
     TRUNCATED_FILE,
     NOT_A_CHECKPOINT,
@@ -76,4 +132,9 @@ FILE_RULES: tuple[Rule, ...] = (
     BAD_LAYOUT,
     MISSING_SHARD,
     INDEX_MISMATCH,
+    DIGEST_MISMATCH,
+    UNSUPPORTED_DTYPE,
+    ZIP_ANOMALY,
+    UNSAFE_PICKLE,
+    LEGACY_CONTAINER,
 )

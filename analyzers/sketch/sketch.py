@@ -1,7 +1,7 @@
 """Sketch: everything the audit keeps of a layer's weights from one pass over them, in whatever pieces."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import local
 from typing import NamedTuple
 
@@ -103,6 +103,8 @@ class Sketch:
       `max_finite`: how many weights have the greatest finite magnitude of the stored format.
     - `content`: 128 bits that equal layers share and, by chance alone, no two others do (XXH3 of each chunk, keyed by
       its place, summed). It guards against mistakes, not against an adversary.
+    - `code_tallies`: how many weights have each code of the quantiser that they were made from; empty for weights that
+      are stored as they are.
 
     `a + b` is the sketch of the weights of both: counts, hashes and extremes are integers, so the sum is exact and the
     order does not matter; sums of squares are float64 and agree to rounding.
@@ -116,6 +118,7 @@ class Sketch:
     largest_bits: int
     at_largest_float: int
     content: int
+    code_tallies: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @staticmethod
     def empty(extent: Extent) -> "Sketch":
@@ -139,6 +142,7 @@ class Sketch:
             largest_bits=max(self.largest_bits, other.largest_bits),
             at_largest_float=self.at_largest_float + other.at_largest_float,
             content=(self.content + other.content) % (1 << CONTENT_BITS),
+            code_tallies=_sum(self.code_tallies, other.code_tallies),
         )
 
     @property
@@ -157,6 +161,10 @@ class Sketch:
     @property
     def _float32(self) -> bool:
         return self.extent.dtype in {Dtype.F32, Dtype.F64}
+
+
+def _sum(some: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return some + others if some.size == others.size else some if some.size else others
 
 
 def sketch(chunks: Iterable[npt.NDArray[np.generic]], extent: Extent, *, first_row: int = 0) -> Sketch:

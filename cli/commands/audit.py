@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 from jaynes_audit.analyzers.errors import UsageError
 from jaynes_audit.cli import options
+from jaynes_audit.cli.messages import say
 from jaynes_audit.cli.options import AmplitudeChoice, ColorChoice, IoChoice, Method
 
 if TYPE_CHECKING:
+    from jaynes_audit.analyzers.checkpoints.hub.place import Mode
     from jaynes_audit.analyzers.distributions.histogram_fit import HistogramBins
 
 USUAL_BINS = 100
@@ -27,6 +29,10 @@ def audit(
     amplitude: options.AmplitudeOption = None,
     jobs: options.Jobs = None,
     io: options.InputOutput = IoChoice.MMAP,
+    stream: options.Stream = None,
+    headers_only: options.HeadersOnly = False,
+    verify: options.Verify = False,
+    resume: options.Resume = None,
     every_layer: options.EveryLayer = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -41,6 +47,7 @@ def audit(
     """
     # Help does without NumPy, so nothing heavy is imported before it is needed.
     from jaynes_audit.analyzers.audit import Selection  # noqa: PLC0415
+    from jaynes_audit.analyzers.checkpoints import HubAccess  # noqa: PLC0415
     from jaynes_audit.analyzers.checkpoints.windows import Io  # noqa: PLC0415
     from jaynes_audit.analyzers.layer_audit import Criterion  # noqa: PLC0415
     from jaynes_audit.cli import auditing, delivery  # noqa: PLC0415
@@ -55,11 +62,20 @@ def audit(
             bins=_histogram(method, bins, range_end, amplitude),
             jobs=jobs,
             io=Io(io.value),
+            access=HubAccess(mode=_mode(stream=stream), headers_only=headers_only, verify=verify, tell=say),
+            headers_only=headers_only,
+            resume=resume,
             show_progress=not (quiet or no_progress),
         )
     )
     delivery.deliver(report, plan)
     return report.exit_code
+
+
+def _mode(*, stream: bool | None) -> "Mode | None":
+    from jaynes_audit.analyzers.checkpoints.hub.place import Mode  # noqa: PLC0415 - see audit
+
+    return None if stream is None else Mode.STREAM if stream else Mode.CACHE
 
 
 def _histogram(

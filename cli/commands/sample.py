@@ -85,7 +85,7 @@ def sample(
     from jaynes_audit.cli.progress import progress  # noqa: PLC0415
 
     checkpoint = _opened(target, per_layer=per_layer)
-    if output.resolve() in {file.resolve() for file in checkpoint.files}:
+    if output.resolve() in {file.resolve() for file in checkpoint.files if isinstance(file, Path)}:
         raise UsageError(f"{str(output)!r} is the TARGET itself; give another file for the sample")
     laws = sampling.scaled(_laws(checkpoint, mu, sigma), sampling.Scale(scale.value))
     drawn = sampling.sample(checkpoint, laws, Dtype(dtype.upper()) if dtype else None)

@@ -96,11 +96,15 @@ def audit(
     anatomy: bool = False,
     jobs: int | None = None,
     io: Literal["mmap", "pread"] = "mmap",
+    stream: bool | None = None,
+    resume: bool = False,
     on_bytes: Callable[[int], None] | None = None,
 ) -> "Audit":
     """Read every weight of the checkpoint at `path` and say what is in it.
 
-    `path` is a weight file, or a folder with weights as transformers, diffusers or PEFT write them. `layers` and
+    `path` is a weight file, a folder with weights as transformers, diffusers or PEFT write them, or a model on the Hub:
+    `org/name`, `org/name@revision`. `stream` reads that in place and stores nothing, False keeps it in the cache, and
+    None decides by size. `resume` keeps what was finished on disk, for another call if this one is killed. `layers` and
     `exclude` are shell patterns of layer names. A hidden layer counts as highly connected from `min_fan_in` connections
     and `min_weights` weights on. `anatomy` reads every matrix again, to say which part of its log-variance lies between
     rows and columns. `jobs` threads share the work, one per core by default; the result does not depend on
@@ -110,12 +114,15 @@ def audit(
     The result iterates over its layers. Weights that could not be read are in its `left_out` and `defects`.
 
     Raises:
-        CouldNotRead: when there is nothing at `path`, or it may not be read.
+        CouldNotRead: when there is nothing at `path`, it may not be read, or the Hub cannot give it.
         NothingToAudit: when a folder holds no weights.
         UsageError: when an argument has no meaning.
     """
-    from jaynes_audit.analyzers.audit import Selection, audit_checkpoint  # noqa: PLC0415 - see the module's docstring
-    from jaynes_audit.analyzers.checkpoints import open_checkpoint  # noqa: PLC0415
+    from contextlib import nullcontext  # noqa: PLC0415 - see the module's docstring
+
+    from jaynes_audit.analyzers.audit import Selection, audit_checkpoint, concluded, journal_of  # noqa: PLC0415
+    from jaynes_audit.analyzers.checkpoints import HubAccess, open_checkpoint  # noqa: PLC0415
+    from jaynes_audit.analyzers.checkpoints.hub.place import Mode  # noqa: PLC0415
     from jaynes_audit.analyzers.checkpoints.windows import Io  # noqa: PLC0415
     from jaynes_audit.analyzers.errors import UsageError  # noqa: PLC0415
     from jaynes_audit.analyzers.layer_audit import Criterion  # noqa: PLC0415
@@ -124,15 +131,20 @@ def audit(
         raise UsageError(f"io={io!r} is no way of reading files: there are {', '.join(map(repr, map(str, Io)))}.")
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs={jobs}: an audit needs at least one thread.")
-    return audit_checkpoint(
-        open_checkpoint(fspath(path)),
-        selection=Selection(layers=tuple(layers), exclude=tuple(exclude)),
-        criterion=Criterion(min_fan_in=min_fan_in, min_weights=min_weights),
-        dissect=anatomy,
-        jobs=jobs,
-        io=Io(io),
-        on_bytes=on_bytes or (lambda _: None),
-    )
+    mode = None if stream is None else Mode.STREAM if stream else Mode.CACHE
+    checkpoint = open_checkpoint(fspath(path), HubAccess(mode=mode))
+    with journal_of(checkpoint) if resume else nullcontext() as journal:
+        result = audit_checkpoint(
+            checkpoint,
+            selection=Selection(layers=tuple(layers), exclude=tuple(exclude)),
+            criterion=Criterion(min_fan_in=min_fan_in, min_weights=min_weights),
+            dissect=anatomy,
+            jobs=jobs,
+            io=Io(io),
+            journal=journal,
+            on_bytes=on_bytes or (lambda _: None),
+        )
+        return concluded(result, journal) if journal else result
 
 
 def __getattr__(name: str) -> object:

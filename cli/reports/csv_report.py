@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from jaynes_audit.analyzers.distributions.candidates import CANDIDATES
 from jaynes_audit.analyzers.record.fits import EquilibriumRecord, FitRecord, HistogramFitRecord
-from jaynes_audit.analyzers.record.layers import AnatomyRecord, LayerRecord, VerdictRecord
+from jaynes_audit.analyzers.record.layers import AnatomyRecord, CodesRecord, LayerRecord, VerdictRecord
 from jaynes_audit.cli.reports.view import View
 from jaynes_audit.cli.visible import in_csv
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jaynes_audit.analyzers.record import ReportRecord
 
 # What a layer's record has of its own; the records in it follow, each field under the name of its record.
-NESTED = ("fit", "verdict", "candidates", "anatomy", "histogram")
+NESTED = ("fit", "verdict", "candidates", "anatomy", "histogram", "codes")
 LAYER_FIELDS = tuple(field for field in LayerRecord.__struct_fields__ if field not in NESTED)
 FIT_FIELDS = tuple(field for field in FitRecord.__struct_fields__ if field != "equilibrium")
 FAMILIES = tuple(candidate.family.value for candidate in CANDIDATES)
@@ -35,6 +35,7 @@ HEADER = (
     *(f"nats_{family.replace(' ', '_')}" for family in FAMILIES),
     *AnatomyRecord.__struct_fields__,
     *(f"histogram_{field}" for field in HistogramFitRecord.__struct_fields__),
+    *(f"codes_{field}" for field in CodesRecord.__struct_fields__),
 )
 
 
@@ -57,6 +58,7 @@ def _values(layer: LayerRecord) -> Iterator[object]:
     yield from map(nats.get, FAMILIES)
     yield from _fields(layer.anatomy, AnatomyRecord.__struct_fields__)
     yield from _fields(layer.histogram, HistogramFitRecord.__struct_fields__)
+    yield from _fields(layer.codes, CodesRecord.__struct_fields__)
 
 
 def _fields(record: Struct | None, fields: tuple[str, ...]) -> Iterator[object]:

@@ -62,9 +62,8 @@ def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) ->
     yield from ("", " ".join(map(_words, [*sections.coverage(model), *details.anatomy_sentences(model)])))
     for remark in model.remarks:
         yield from ("", f"Note: {in_markdown(remark)}")
-    roles = sections.roles(model, rulers, everything=everything)
-    if roles:
-        yield from ("", "By role, medians over its matrices:", "", *_table(roles))
+    for title, overview in sections.overviews(model, rulers, everything=everything):
+        yield from ("", f"{title}:", "", *_table(overview))
     objected = frozenset(found.subject for found in model.findings if found.level == "error")
     for listing in sections.listings(model, everything=everything, every_layer=view.every_layer):
         unsaid = ["", f"{listing.unsaid:,} in all; `--all` lists them."] if listing.unsaid else []

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from statistics import median
 from typing import TYPE_CHECKING
 
 from jaynes_audit.cli.exit_codes import counted
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         FailureRecord,
         FindingRecord,
         FitRecord,
+        HoldingRecord,
         LayerRecord,
         LeftOutRecord,
         ModelRecord,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
         RulerRecord,
     )
     from jaynes_audit.analyzers.record.claims import ClauseRecord
-    from jaynes_audit.analyzers.record.layers import FamilyCount
+    from jaynes_audit.analyzers.record.layers import CodesRecord, FamilyCount
 
 
 FEW_LAYERS = 8  # listed one by one; of more, those that differ most tell more
@@ -47,6 +49,7 @@ LEGEND = (
     "the fitted lognormal in nats per weight. The lines in brackets say what a lognormal and what Gaussian weights "
     "would show. ± gives a 95 % interval."
 )
+CODE_USE = "Use of the quantiser's codes, medians over matrices; the weights are judged as they are when dequantised"
 NAIVE = "* fewer than 16 usable blocks of rows: the interval is that of independent weights, and so too narrow."
 
 
@@ -68,12 +71,28 @@ def answer(model: "ModelRecord") -> str:
     connected = model.connected
     errors = sum(found.level == "error" for found in model.findings)
     start = f"{counted(errors, 'error')}; " if errors else ""
+    if headers_only(model):
+        return f"{start}{_held(model)}. No weight was read, so nothing is known of any."
     if not model.layers:
         return f"{start}no weight was analysed."
     if not connected.layers:
         return f"{start}no highly connected matrix among {counted(len(model.layers), 'tensor')}; nothing to compare."
     found = Counter({each.name: each.layers for each in connected.verdicts})
     return f"{start}{_laws(found, connected.weights)}; {_shared(model.claim)}."
+
+
+def headers_only(model: "ModelRecord") -> bool:
+    """Whether nothing but headers was asked for."""
+    return any(each.reason == "headers-only" for each in model.left_out)
+
+
+def _held(model: "ModelRecord") -> str:
+    """What a checkpoint holds, in numbers."""
+    weights = sum(held.weights for held in model.holdings if held.role != "buffer")
+    return (
+        f"{counted(weights, 'weight')} in {counted(model.coverage.tensors_total, 'tensor')} "
+        f"and {counted(len(model.files), 'file')}, {stored(model.coverage.bytes_total)}"
+    )
 
 
 def together(report: "ReportRecord", claim: "ClaimRecord") -> Sentence:
@@ -165,6 +184,8 @@ def coverage(model: "ModelRecord") -> Iterator[Sentence]:
         for group in grouped(model.left_out, lambda each: each.reason)
     ]
     analysed += f"; left out {count(len(model.left_out))}: {', '.join(reasons)}." if reasons else "; nothing left out."
+    if model.commit:
+        analysed += f" Commit {model.commit}."
     yield sentence(analysed) if covered.complete else sentence(Span("Incomplete. ", Tone.WARNING), analysed)
     yield sentence(
         Span(
@@ -190,7 +211,7 @@ def failure(failed: "FailureRecord") -> Sentence:
 
 def finding(found: "FindingRecord") -> Sentence:
     """A finding, its level first."""
-    told = found.subject in found.sentence
+    told = f"'{found.subject}'" in found.sentence
     return sentence(
         Span(f"{found.level:<7}  ", TONES[found.level]),
         f"{found.rule} {found.name}  ",
@@ -212,6 +233,65 @@ def last_line(report: "ReportRecord") -> Sentence:
     """Why the exit status is what it is."""
     tone = Tone.STRONG if report.exit_code == 0 else Tone.ERROR
     return sentence(Span(f"Exit status {report.exit_code}", tone), f": {report.exit_reason}.")
+
+
+# ---- by role
+
+
+def overviews(
+    model: "ModelRecord", rulers: "Sequence[RulerRecord]", *, everything: bool
+) -> "Iterator[tuple[str, Grid]]":
+    """The grids that give a line to each role, with their titles."""
+    if headers_only(model):
+        yield "What it holds, by role and number format", holdings(model)
+    of_roles = roles(model, rulers, everything=everything)
+    if of_roles:
+        yield "By role, medians over its matrices", of_roles
+    codes = code_use(model)
+    if codes:
+        yield CODE_USE, codes
+
+
+# ---- what the headers tell
+
+
+def holdings(model: "ModelRecord") -> Grid:
+    """What a checkpoint holds, by role and number format."""
+    cells: list[Cell[HoldingRecord]] = [
+        Cell(Column(title="role", right=False), lambda held: held.role),
+        Cell(Column(title="dtype", right=False), lambda held: held.dtype),
+        Cell(Column(title="matrices"), lambda held: count(held.matrices)),
+        Cell(Column(title="weights"), lambda held: count(held.weights)),
+        Cell(Column(title="stored"), lambda held: stored(held.bytes)),
+        Cell(Column(title="share"), lambda held: share(held.bytes, model.coverage.bytes_total)),
+    ]
+    return grid(cells, [(held, Tone.PLAIN) for held in model.holdings])
+
+
+def code_use(model: "ModelRecord") -> Grid | None:
+    """How quantised matrices use their quantiser's codes, by role."""
+    quantised = [(layer, layer.codes) for layer in model.layers if layer.codes and layer.codes.available]
+    if not quantised:
+        return None
+    cells: list[Cell[list[tuple[LayerRecord, CodesRecord]]]] = [
+        Cell(Column(title="role", right=False), lambda group: group[0][0].role),
+        Cell(Column(title="quantised", right=False), lambda group: group[0][1].description),
+        Cell(Column(title="matrices"), lambda group: count(len(group))),
+        Cell(Column(title="codes used"), lambda group: _codes_used([codes for _, codes in group])),
+        Cell(Column(title="bits of entropy"), lambda group: fixed(median(codes.entropy for _, codes in group), 2)),
+        Cell(
+            Column(title="commonest code"),
+            lambda group: f"{median(codes.commonest_share for _, codes in group):.1%}",
+        ),
+    ]
+    groups = grouped(quantised, lambda pair: (pair[0].role, pair[1].description))
+    return grid(cells, [(group, Tone.PLAIN) for group in groups])
+
+
+def _codes_used(codes: "Sequence[CodesRecord]") -> str:
+    least, greatest = min(each.used for each in codes), max(each.used for each in codes)
+    used = count(least) if least == greatest else f"{count(least)} to {count(greatest)}"
+    return f"{used} of {count(codes[0].available)}"
 
 
 # ---- roles
@@ -249,9 +329,10 @@ def _roles_of_matrices(model: "ModelRecord") -> "list[RoleRecord]":
 
 
 def _role_cells(shown: "Sequence[RoleRecord]", *, everything: bool) -> "list[Cell[RoleRecord]]":
+    mixed = len({role.dtype for role in shown}) > 1
     cells: list[tuple[bool, Cell[RoleRecord]]] = [
         (True, Cell(Column(title="role", right=False), lambda role: role.role)),
-        (everything, Cell(Column(title="dtype", right=False, rank=5), lambda role: role.dtype)),
+        (everything or mixed, Cell(Column(title="dtype", right=False, rank=5), lambda role: role.dtype)),
         (True, Cell(Column(title="matrices", rank=3), lambda role: count(role.layers))),
         (everything, Cell(Column(title="connected", rank=4), lambda role: count(role.connected))),
         (True, Cell(Column(title="weights", rank=4), lambda role: count(role.weights))),

@@ -76,9 +76,8 @@ def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) ->
         yield from _titled(
             "Findings", *sections.findings(model, most=None if view.every_layer else sections.MOST_FINDINGS)
         )
-    grid = sections.roles(model, rulers, everything=everything)
-    if grid:
-        yield from _titled("By role, medians over its matrices", grid)
+    for title, grid in sections.overviews(model, rulers, everything=everything):
+        yield from _titled(title, grid)
     yield from _layers(model, rulers, view)
     if everything:
         drawn = list(law_map([layer for layer in model.layers if layer.connected], rulers))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaynes_audit.analyzers import audit as audit_module
+from jaynes_audit.analyzers import pieces as pieces_module
 from jaynes_audit.analyzers.anatomy import Anatomy, VarianceShares
 from jaynes_audit.analyzers.audit import Audit, LeftOutReason, Selection, audit_checkpoint
 from jaynes_audit.analyzers.checkpoints import Checkpoint, open_checkpoint
@@ -400,8 +400,8 @@ def mixed_checkpoint(folder: Path) -> Checkpoint:
 @pytest.fixture
 def _layers_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extent_module, "CHUNK_BYTES", 4096)
-    monkeypatch.setattr(audit_module, "PIECE_BYTES", 10_000)
-    monkeypatch.setattr(audit_module, "BATCH_BYTES", 30_000)
+    monkeypatch.setattr(pieces_module, "PIECE_BYTES", 10_000)
+    monkeypatch.setattr(pieces_module, "BATCH_BYTES", 30_000)
 
 
 @pytest.mark.usefixtures("_layers_shared_out")
@@ -423,7 +423,7 @@ def test_sharing_a_layer_out_changes_no_count(tmp_path: Path, monkeypatch: pytes
     mixed = mixed_checkpoint(tmp_path)
     monkeypatch.setattr(extent_module, "CHUNK_BYTES", 4096)
     whole = audit_checkpoint(mixed)
-    monkeypatch.setattr(audit_module, "PIECE_BYTES", 4096)
+    monkeypatch.setattr(pieces_module, "PIECE_BYTES", 4096)
     shared_out = audit_checkpoint(mixed)
     for one, other in zip(whole, shared_out, strict=True):
         assert (one.name, one.counts, one.largest, one.content, one.fit) == (

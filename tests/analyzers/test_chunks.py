@@ -8,7 +8,7 @@ import pytest
 
 from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
 from jaynes_audit.analyzers.chunks import Layer, chunks, layers_of
-from jaynes_audit.analyzers.dtypes import BITS, Dtype
+from jaynes_audit.analyzers.dtypes import BITS, NUMPY_DTYPES, Dtype
 from jaynes_audit.analyzers.sketch import extent as extent_module
 from tests.support.checkpoints import raw, write_file
 from tests.support.weights import oracle_dtype
@@ -27,8 +27,9 @@ def codes_of(dtype: Dtype, shape: tuple[int, ...]) -> np.ndarray:
     rng = np.random.default_rng(1)
     if BITS[dtype] < 8:
         return rng.integers(0, 1 << BITS[dtype], shape, np.uint8)
-    width = oracle_dtype(dtype).itemsize
-    plain = np.dtype(np.uint16 if dtype is Dtype.BF16 else np.uint8 if width == 1 else oracle_dtype(dtype))
+    width = BITS[dtype] // 8
+    unsigned = {Dtype.BF16: np.uint16, Dtype.C32: np.uint32}
+    plain = np.dtype(unsigned.get(dtype) or (np.uint8 if width == 1 else oracle_dtype(dtype)))
     return rng.integers(0, 100, (*shape, width), np.uint8).view(plain).reshape(shape)
 
 
@@ -43,8 +44,7 @@ def layers_read(
     with Sources(io) as sources:
         for layer in layers_of(tensor, config):
             rows = [
-                chunk.copy()
-                for chunk in chunks(sources.of(tensor.file), layer, first_row=0, stop_row=layer.extent.rows)
+                chunk.copy() for chunk in chunks(sources.of(tensor), layer, first_row=0, stop_row=layer.extent.rows)
             ]
             assert all(chunk.shape == (layer.extent.chunk_rows, layer.extent.columns) for chunk in rows[:-1])
             read[layer.part.suffix] = (layer, np.concatenate(rows))
@@ -119,19 +119,26 @@ def test_a_vector_or_a_number_is_one_run_of_weights(io: Io, shape: tuple[int, ..
     assert not layer.extent.scaled
 
 
-@EITHER_WAY
-def test_a_complex_weight_is_two_real_ones(io: Io, tmp_path: Path) -> None:
-    codes = codes_of(Dtype.C64, (12, 10))
-    [(layer, whole)] = layers_read(tmp_path, "some.weight", codes, Dtype.C64, config={}, io=io).values()
-    np.testing.assert_array_equal(whole, codes.view(np.float32))
-    assert layer.extent.dtype is Dtype.F32
+COMPLEX = pytest.mark.parametrize(
+    ("dtype", "half"), [(Dtype.C32, np.float16), (Dtype.C64, np.float32), (Dtype.C128, np.float64)]
+)
 
 
 @EITHER_WAY
-def test_fused_complex_weights_are_taken_apart(io: Io, tmp_path: Path) -> None:
-    codes = codes_of(Dtype.C64, (32, 96))
-    read = layers_read(tmp_path, "h.0.attn.c_attn.weight", codes, Dtype.C64, config=GPT2, io=io)
-    np.testing.assert_array_equal(read["k"][1], np.ascontiguousarray(codes[:, 32:64]).view(np.float32))
+@COMPLEX
+def test_a_complex_weight_is_two_real_ones(dtype: Dtype, half: type, io: Io, tmp_path: Path) -> None:
+    codes = codes_of(dtype, (12, 10))
+    [(layer, whole)] = layers_read(tmp_path, "some.weight", codes, dtype, config={}, io=io).values()
+    np.testing.assert_array_equal(whole, codes.view(half))
+    assert np.dtype(half) == NUMPY_DTYPES[layer.extent.dtype]
+
+
+@EITHER_WAY
+@COMPLEX
+def test_fused_complex_weights_are_taken_apart(dtype: Dtype, half: type, io: Io, tmp_path: Path) -> None:
+    codes = codes_of(dtype, (32, 96))
+    read = layers_read(tmp_path, "h.0.attn.c_attn.weight", codes, dtype, config=GPT2, io=io)
+    np.testing.assert_array_equal(read["k"][1], np.ascontiguousarray(codes[:, 32:64]).view(half))
 
 
 def test_rows_that_share_a_byte_are_not_taken_apart(tmp_path: Path) -> None:
@@ -151,7 +158,7 @@ def test_a_part_can_be_read_from_any_chunk_on(io: Io, tmp_path: Path) -> None:
     (tensor,) = write_file(tmp_path / "file", {name: raw(codes, Dtype.BF16)})
     with Sources(io) as sources:
         for layer in layers_of(tensor, NEOX):
-            source = sources.of(tensor.file)
+            source = sources.of(tensor)
             whole = np.concatenate([each.copy() for each in chunks(source, layer, first_row=0, stop_row=24)])
             for first in range(0, 24, layer.extent.chunk_rows):
                 rest = np.concatenate([each.copy() for each in chunks(source, layer, first_row=first, stop_row=24)])

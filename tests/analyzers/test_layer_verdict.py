@@ -72,9 +72,17 @@ def verdict(
     skewness: float = 0.0,
     zero_share: float = 0.0,
     distinct: int = 1_000,
+    reshaped_by: str = "",
 ) -> LayerVerdict:
     fitted = audits.fit(skewness=skewness) if fitted is None else fitted
-    return judge(fitted, ranked, left, zero_share=zero_share, distinct=distinct)
+    return judge(fitted, ranked, left, zero_share=zero_share, distinct=distinct, reshaped_by=reshaped_by)
+
+
+def test_no_law_is_named_where_a_quantiser_made_the_small_weights() -> None:
+    for winner in (Family.LOGNORMAL, Family.GAUSSIAN):
+        said = verdict(ranking(winner), residual(), reshaped_by="GGUF Q4_0")
+        assert (said.kind, said.name) == (VerdictKind.UNDECIDED, "undecided")
+        assert said.reason.startswith("GGUF Q4_0: ")
 
 
 # ---- lognormal

@@ -239,6 +239,75 @@ def test_the_names_of_the_first_llama_are_known(name: str, role: Role) -> None:
     assert roles(name, (64, 32)) == [role]
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "role"),
+    [
+        ("token_embd.weight", (99, 32), Role.EMBEDDING),
+        ("output.weight", (99, 32), Role.HEAD),
+        ("output_norm.weight", (32,), Role.NORM),
+        ("rope_freqs.weight", (8,), Role.BUFFER),
+        ("blk.3.attn_norm.weight", (32,), Role.NORM),
+        ("blk.3.attn_q.weight", (32, 32), Role.ATTENTION_Q),
+        ("blk.3.attn_q.bias", (32,), Role.BIAS),
+        ("blk.3.attn_q_norm.weight", (8,), Role.NORM),
+        ("blk.3.attn_k.weight", (16, 32), Role.ATTENTION_K),
+        ("blk.3.attn_v.weight", (16, 32), Role.ATTENTION_V),
+        ("blk.3.attn_output.weight", (32, 32), Role.ATTENTION_O),
+        ("blk.3.attn_sinks.weight", (8,), Role.BIAS),
+        ("blk.3.attn_kv_a_mqa.weight", (40, 32), Role.ATTENTION_QKV),
+        ("blk.3.ffn_gate.weight", (80, 32), Role.MLP_GATE),
+        ("blk.3.ffn_up.weight", (80, 32), Role.MLP_UP),
+        ("blk.3.ffn_down.weight", (32, 80), Role.MLP_DOWN),
+        ("blk.3.ffn_gate_shexp.weight", (80, 32), Role.MLP_GATE),
+        ("blk.3.ffn_down.1.weight", (32, 80), Role.EXPERT_DOWN),
+        ("blk.3.ffn_gate_inp.weight", (4, 32), Role.ROUTER),
+        ("blk.3.exp_probs_b.bias", (4,), Role.BIAS),
+        ("blk.3.ssm_in.weight", (128, 32), Role.SSM_IN),
+        ("blk.3.ssm_a", (64, 16), Role.SSM_A_LOG),
+        ("dec.blk.3.cross_attn_k.weight", (32, 32), Role.CROSS_ATTENTION_K),
+        ("v.patch_embd.weight", (32, 3, 14, 14), Role.PATCH_EMBEDDING),
+        ("v.blk.3.attn_out.weight", (32, 32), Role.ATTENTION_O),
+        ("blk.3.attn_q.weight.lora_a", (4, 32), Role.LORA_A),
+    ],
+)
+def test_the_names_of_llama_cpp_are_known(name: str, shape: tuple[int, ...], role: Role) -> None:
+    part = only_part(name, shape, model_type="gguf-llama")
+    assert part.role is role
+    assert part.depth == (3 if ".3." in name else None)
+
+
+def test_the_experts_of_llama_cpp_have_their_outputs_first() -> None:
+    config = {"model_type": "gguf-gpt-oss", "hidden_size": 32}
+    for end, role, shape in (
+        ("gate", Role.EXPERT_GATE, (3, 80, 32)),
+        ("up", Role.EXPERT_UP, (3, 32, 32)),  # square, as those of gpt-oss
+        ("down", Role.EXPERT_DOWN, (3, 32, 80)),
+    ):
+        layout = layout_of(f"blk.2.ffn_{end}_exps.weight", shape, config)
+        assert [part.suffix for part in layout.parts] == [f"experts.{expert}.{end}" for expert in range(3)]
+        assert {(part.role, part.fan_in, part.fan_out, part.outputs_first, part.depth) for part in layout.parts} == {
+            (role, shape[2], shape[1], True, 2)
+        }
+
+
+def test_the_fused_heads_of_llama_cpp_are_taken_apart() -> None:
+    config = {"model_type": "gguf-falcon", "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 4}
+    parts = layout_of("blk.0.attn_qkv.weight", (48, 32), config).parts
+    assert [(part.role, part.rows.start, part.rows.stop) for part in parts] == [
+        (Role.ATTENTION_Q, 0, 32),
+        (Role.ATTENTION_K, 32, 40),
+        (Role.ATTENTION_V, 40, 48),
+    ]
+    gate, up = layout_of("blk.0.ffn_up.weight", (80, 32), {"model_type": "gguf-phi3"}).parts
+    assert (gate.role, up.role) == (Role.MLP_GATE, Role.MLP_UP)
+
+
+def test_the_halves_of_llama_cpp_are_stacks_where_there_are_both() -> None:
+    both = {"model_type": "gguf-t5", "is_encoder_decoder": True}
+    assert only_part("enc.blk.1.ffn_up.weight", (80, 32), **both).stack == "encoder"
+    assert only_part("dec.blk.1.ffn_up.weight", (80, 32), **both).stack == "decoder"
+
+
 def test_an_adapter_is_known_with_and_without_its_name() -> None:
     path = "base_model.model.model.layers.0.self_attn.q_proj"
     assert only_part(f"{path}.lora_A.weight", (4, 32)).role is Role.LORA_A
@@ -299,6 +368,158 @@ def test_encoder_and_decoder_are_stacks_only_where_there_are_both() -> None:
     assert only_part(name, (32, 80), model_type="bart", is_encoder_decoder=True).stack == "encoder"
 
 
+# --- other frameworks' names
+
+
+@EVERY_ARCHITECTURE
+def test_every_matrix_is_the_same_under_the_name_and_axes_that_flax_gives_it(architecture: Architecture) -> None:
+    for name, told, layout in architecture.layouts():
+        shape = tuple(told["shape"])
+        if told["module"] not in {"Linear", "Conv1D", "Conv1d", "Conv2d", "Embedding"} or not name.endswith(".weight"):
+            continue
+        path = name.removesuffix(".weight")
+        if told["module"] == "Embedding":
+            renamed = layout_of(f"{path}.embedding", shape, architecture.config)
+            assert renamed == layout, name
+            continue
+        renamed = layout_of(f"params.{path}.kernel", (*shape[2:], *shape[1::-1]), architecture.config)
+        is_depthwise = len(shape) > 2 and shape[1] == 1  # what tells it in Flax is the name
+        if len({part.columns for part in layout.parts}) == 1 or not layout.parts[0].outputs_first:
+            assert [(part.suffix, part.role, part.stack, part.fan_in) for part in renamed.parts] == [
+                (part.suffix, part.role, part.stack, part.fan_in) for part in layout.parts
+            ], name
+            assert is_depthwise or [part.fan_out for part in renamed.parts] == [part.fan_out for part in layout.parts]
+        assert {part.depth for part in renamed.parts} == {part.depth for part in layout.parts}
+        assert {part.outputs_first for part in renamed.parts} == {not layout.parts[0].outputs_first}, name
+        assert (times_covered(renamed) == 1).all(), name
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "role", "fans"),
+    [
+        ("layers.dense_1.kernel", (5, 7), Role.OTHER, (5, 7)),
+        ("layers.conv2d.kernel", (3, 3, 8, 16), Role.CONV, (72, 144)),
+        ("conv1d.small.conv1d.kernel", (3, 4, 5), Role.CONV, (12, 15)),
+        ("layers.depthwise_conv2d.kernel", (3, 3, 8, 2), Role.CONV, (9, 18)),
+        ("block1a_dwconv.block1a_dwconv.depthwise_kernel", (3, 3, 8, 1), Role.CONV, (9, 9)),
+        ("block.depthwise_conv.kernel", (3, 3, 1, 8), Role.CONV, (9, 9)),  # Flax's
+        ("separable_conv2d.pointwise_kernel", (1, 1, 16, 8), Role.CONV, (16, 8)),
+        ("lstm.small.lstm.lstm_cell.kernel", (5, 12), Role.OTHER, (5, 12)),
+        ("layers.lstm.cell.recurrent_kernel", (3, 12), Role.OTHER, (3, 12)),
+        ("layers.dense.kernel", (64, 1), Role.OTHER, (64, 1)),
+        ("multi_head_attention_1.query.kernel", (16, 2, 4), Role.ATTENTION_Q, (16, 8)),
+        ("multi_head_attention_1.attention_output.kernel", (2, 4, 16), Role.ATTENTION_O, (8, 16)),
+        ("layers.block.attention.key_dense.kernel", (16, 2, 4), Role.ATTENTION_K, (16, 8)),
+        ("layers.block.attention.output_dense.kernel", (2, 4, 16), Role.ATTENTION_O, (8, 16)),
+        ("feed_forward.output_dense.kernel", (48, 16), Role.MLP_DOWN, (48, 16)),
+        ("layers.separable_conv2d.vars.0", (3, 3, 16, 1), Role.CONV, (9, 9)),
+        ("layers.separable_conv2d.vars.1", (1, 1, 16, 8), Role.CONV, (16, 8)),
+        ("layers.depthwise_conv2d.vars.0", (3, 3, 8, 2), Role.CONV, (9, 18)),
+        ("layers.block.up.vars.0", (8, 16), Role.OTHER, (8, 16)),
+        ("layers.block.up.vars.1", (16,), Role.BIAS, (0, 0)),
+        ("layers.block.norm.vars.0", (8,), Role.NORM, (0, 0)),
+        ("layers.block.norm.vars.1", (8,), Role.BIAS, (0, 0)),
+        ("layers.block.bn.vars.3", (8,), Role.BUFFER, (0, 0)),
+        ("layers.block.token_embedding.vars.0", (99, 16), Role.EMBEDDING, (99, 16)),
+        ("layers.embedding.embeddings", (99, 16), Role.EMBEDDING, (99, 16)),
+        ("layers.position_embedding.embeddings", (99, 16), Role.POSITION_EMBEDDING, (99, 16)),
+        ("layers.batch_normalization.gamma", (8,), Role.NORM, (0, 0)),
+        ("conv1_bn.conv1_bn.gamma", (8,), Role.NORM, (0, 0)),
+        ("layers.batch_normalization.beta", (8,), Role.BIAS, (0, 0)),
+        ("layers.batch_normalization.moving_mean", (8,), Role.BUFFER, (0, 0)),
+        ("layers.batch_normalization.moving_variance", (8,), Role.BUFFER, (0, 0)),
+        ("multi_head_attention_1.query.bias", (2, 4), Role.BIAS, (0, 0)),
+        ("predictions.predictions.kernel", (16, 10), Role.HEAD, (16, 10)),
+    ],
+)
+def test_the_names_of_keras_are_known(name: str, shape: tuple[int, ...], role: Role, fans: tuple[int, int]) -> None:
+    part = only_part(name, shape)
+    assert (part.role, part.fan_in, part.fan_out) == (role, *fans)
+    assert part.depth is None
+    assert part.outputs_first is (fans == (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "role", "depth", "fans"),
+    [
+        ("embedding.kernel", (16, 16, 3, 32), Role.PATCH_EMBEDDING, None, (768, 8192)),
+        ("Transformer.posembed_input.pos_embedding", (1, 17, 32), Role.POSITION_EMBEDDING, None, (17, 32)),
+        ("Transformer.encoderblock_3.LayerNorm_0.scale", (32,), Role.NORM, 3, (0, 0)),
+        ("encoderblock_3.MultiHeadDotProductAttention_1.query.kernel", (32, 4, 8), Role.ATTENTION_Q, 3, (32, 32)),
+        ("encoderblock_3.MultiHeadDotProductAttention_1.out.kernel", (4, 8, 32), Role.ATTENTION_O, 3, (32, 32)),
+        ("params.Transformer.encoderblock_3.MlpBlock_3.Dense_0.kernel", (32, 80), Role.MLP_UP, 3, (32, 80)),
+        ("params.Transformer.encoderblock_3.MlpBlock_3.Dense_1.kernel", (80, 32), Role.MLP_DOWN, 3, (80, 32)),
+        ("target.encoder.layers_3.attention.query.kernel", (32, 64), Role.ATTENTION_Q, 3, (32, 64)),
+        ("target.encoder.layers_3.attention.out.kernel", (64, 32), Role.ATTENTION_O, 3, (64, 32)),
+        ("target.encoder.layers_3.mlp.wi_0.kernel", (32, 80), Role.MLP_GATE, 3, (32, 80)),
+        ("target.encoder.layers_3.mlp.wo.kernel", (80, 32), Role.MLP_DOWN, 3, (80, 32)),
+        ("target.encoder.layers_3.encoder_decoder_attention.key.kernel", (32, 64), Role.CROSS_ATTENTION_K, 3, (32, 64)),
+        ("target.encoder.encoder_norm.scale", (32,), Role.NORM, None, (0, 0)),
+        ("target.token_embedder.embedding", (99, 32), Role.EMBEDDING, None, (99, 32)),
+        ("bert.encoder.layer_._3.attention.self.query.kernel", (32, 32), Role.ATTENTION_Q, 3, (32, 32)),
+        ("bert.encoder.layer_._3.attention.output.LayerNorm.gamma", (32,), Role.NORM, 3, (0, 0)),
+        ("bert.embeddings.word_embeddings.weight", (99, 32), Role.EMBEDDING, None, (99, 32)),
+        ("down_blocks_1.attentions_0.attn1.to_q.kernel", (32, 24), Role.ATTENTION_Q, 100, (32, 24)),
+        ("down_blocks_1.attentions_0.attn1.to_out_0.kernel", (24, 32), Role.ATTENTION_O, 100, (24, 32)),
+        ("down_blocks_1.attentions_0.transformer_blocks_0.ff.net_2.kernel", (128, 32), Role.MLP_DOWN, 100, (128, 32)),
+        ("batch_stats.BatchNorm_0.mean", (8,), Role.BUFFER, None, (0, 0)),
+        ("batch_stats.stem.bn.var", (8,), Role.BUFFER, None, (0, 0)),
+    ],
+)  # fmt: skip
+def test_the_names_of_google_and_of_flax_modules_are_known(
+    name: str, shape: tuple[int, ...], role: Role, depth: int | None, fans: tuple[int, int]
+) -> None:
+    part = only_part(name, shape)
+    assert (part.role, part.depth, part.fan_in, part.fan_out) == (role, depth, *fans)
+
+
+@pytest.mark.parametrize("name", ["mean.weight", "logits_var.weight", "actor.variance.weight"])
+def test_a_layer_that_predicts_a_mean_is_no_statistic(name: str) -> None:
+    assert roles(name, (4, 8)) == [Role.OTHER]
+
+
+def test_flax_turns_the_linear_layers_of_gpt2_and_of_no_other() -> None:
+    gpt2, neo = {"model_type": "gpt2"}, {"model_type": "gpt_neo"}
+    for name, turned in (("mlp.c_fc", (128, 32)), ("mlp.c_proj", (32, 128))):
+        for config, shape, outputs_first in ((gpt2, turned, True), (neo, turned[::-1], False)):
+            for settings in (config, {}):
+                part = only_part(f"transformer.h.0.{name}.kernel", shape, **settings)
+                assert (part.fan_in, part.fan_out, part.outputs_first) == (turned[1], turned[0], outputs_first)
+    names = ["q", "k", "v"]
+    fused = "transformer.h.0.attn.c_attn"
+    for name, shape in ((f"{fused}.kernel", (96, 32)), (f"{fused}.weight", (32, 96))):
+        assert [(part.suffix, part.fan_in, part.fan_out) for part in layout_of(name, shape, gpt2).parts] == [
+            (suffix, 32, 32) for suffix in names
+        ]
+
+
+@pytest.mark.parametrize("name", ["onnx::MatMul_123", "arith.constant1", "sequential/dense/MatMul", "kernel_quantized"])
+def test_a_name_that_a_converter_made_up_says_nothing(name: str) -> None:
+    part = only_part(name, (32, 80))
+    assert (part.role, part.fan_in, part.outputs_first) == (Role.OTHER, 80, True)
+
+
+def test_keys_and_values_of_a_latent_are_what_the_fused_tensor_says_they_are() -> None:
+    heads, latent, key, value = 4, 10, 6, 8
+    settings = {"num_attention_heads": heads, "qk_nope_head_dim": key, "v_head_dim": value}
+    name = "model.layers.3.self_attn.kv_b_proj.weight"
+    of_keys, of_values = layout_of(name, (heads * (key + value), latent), settings).parts
+    for name, shape, fused, outputs_first in (
+        ("blk.3.attn_k_b.weight", (heads, latent, key), of_keys, False),
+        ("blk.3.attn_v_b.weight", (heads, value, latent), of_values, True),
+    ):
+        layout = layout_of(name, shape, {"model_type": "gguf-deepseek2"})
+        (part,) = layout.parts
+        assert (part.role, part.depth, part.fan_in, part.fan_out) == (
+            fused.role,
+            fused.depth,
+            fused.fan_in,
+            fused.fan_out,
+        )
+        assert part.outputs_first is outputs_first
+        assert (times_covered(layout) == 1).all()
+
+
 # --- what is not certain stays whole
 
 
@@ -351,7 +572,9 @@ WORDS = st.sampled_from(
     sorted({word for end in ROLES for word in end.split(".")} | {"0", "1", "17", "experts", "attn2"})
 )
 NAMES = st.lists(WORDS, max_size=7).map(".".join) | st.text(max_size=40)
-LEAVES = st.sampled_from(["", ".weight", ".bias"])
+LEAVES = st.sampled_from(
+    ["", ".weight", ".bias", ".kernel", ".depthwise_kernel", ".embedding", ".scale", ".vars.0", "_._7.kernel"]
+)
 SHAPES = st.lists(st.integers(0, 24), max_size=5).map(tuple)
 MODEL_TYPES = st.sampled_from(sorted({model_type for _, model_type in SPLITS} | {"gpt_oss", "llama4", "gpt2"}))
 SETTINGS = st.sampled_from(

@@ -272,7 +272,7 @@ def test_a_layer_that_fails_its_second_reading_is_reported_as_undecided(
     def interrupted(*_: object) -> None:
         raise CouldNotRead("the disk has gone")
 
-    monkeypatch.setattr("jaynes_audit.analyzers.audit.anatomy", interrupted)
+    monkeypatch.setattr("jaynes_audit.analyzers.pieces.anatomy", interrupted)
     assert run(["audit", str(path)]) == ExitCode.COULD_NOT_FINISH
     said = capsys.readouterr()
     assert "Incomplete." in said.out

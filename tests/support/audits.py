@@ -262,6 +262,8 @@ def audit(
     failed = defects or any(each.reason in {"refused", "could-not-read"} for each in left_out)
     return Audit(
         target=target,
+        commit="",
+        holdings=(),
         files=tuple(dict.fromkeys(each.file for each in layers)),
         criterion=Criterion(),
         coverage=Coverage(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jaynes_audit.analyzers.checkpoints.index import parse_index
-from jaynes_audit.analyzers.checkpoints.local import open_local
+from jaynes_audit.analyzers.checkpoints.opening import open_place
 from jaynes_audit.analyzers.checkpoints.tensor import Checkpoint, Defect
 from jaynes_audit.analyzers.errors import RefusedFile
 from tests.support.safetensors_files import tensors, write, write_sharded
@@ -83,7 +83,7 @@ def names(checkpoint: Checkpoint) -> list[str]:
 
 
 def test_a_sound_sharded_checkpoint_has_nothing_to_say(tmp_path: Path) -> None:
-    checkpoint = open_local(sharded(tmp_path))
+    checkpoint = open_place(sharded(tmp_path))
     assert names(checkpoint) == ["a", "b", "c"]
     assert checkpoint.files == (tmp_path / FIRST, tmp_path / SECOND)
     assert (checkpoint.defects, checkpoint.remarks) == ((), ())
@@ -91,7 +91,7 @@ def test_a_sound_sharded_checkpoint_has_nothing_to_say(tmp_path: Path) -> None:
 
 def test_61_an_absent_shard_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     (sharded(tmp_path) / FIRST).unlink()
-    checkpoint = open_local(tmp_path)
+    checkpoint = open_place(tmp_path)
     defect = only_defect(checkpoint)
     assert (defect.rule, defect.case) == ("JN005", "missing-shard")
     assert defect.sentence == f"1 of 2 files of weights are missing: '{FIRST}'; fetch them again"
@@ -101,19 +101,19 @@ def test_61_an_absent_shard_is_named_and_the_others_are_read(tmp_path: Path) -> 
 def test_61_a_shard_that_is_a_link_to_nothing_is_absent(tmp_path: Path) -> None:
     (sharded(tmp_path) / FIRST).unlink()
     (tmp_path / FIRST).symlink_to(tmp_path / "blobs" / "gone")
-    assert only_defect(open_local(tmp_path)).case == "missing-shard"
+    assert only_defect(open_place(tmp_path)).case == "missing-shard"
 
 
 def test_61_a_thousand_absent_shards_are_one_defect(tmp_path: Path) -> None:
     reindexed(sharded(tmp_path), {f"t{n}": f"part{n:04}.safetensors" for n in range(1000)})
-    defect = only_defect(open_local(tmp_path))
+    defect = only_defect(open_place(tmp_path))
     assert "1,000 of 1,000 files of weights are missing" in defect.sentence
     assert len(defect.sentence) < 300
 
 
 def test_61_a_truncated_shard_is_refused_and_its_tensors_are_not_called_missing(tmp_path: Path) -> None:
     write(sharded(tmp_path) / FIRST, tensors("a", "b")[:-3])
-    checkpoint = open_local(tmp_path)
+    checkpoint = open_place(tmp_path)
     defect = only_defect(checkpoint)
     assert (defect.rule, defect.case, defect.file) == ("JN001", "data-cut-off", str(tmp_path / FIRST))
     assert names(checkpoint) == ["c"]
@@ -121,14 +121,14 @@ def test_61_a_truncated_shard_is_refused_and_its_tensors_are_not_called_missing(
 
 def test_62_a_tensor_that_its_shard_lacks(tmp_path: Path) -> None:
     reindexed(sharded(tmp_path), {"a": FIRST, "b": FIRST, "c": SECOND, "d": SECOND})
-    defect = only_defect(open_local(tmp_path))
+    defect = only_defect(open_place(tmp_path))
     assert (defect.rule, defect.case, defect.file) == ("JN006", "tensor-not-in-shard", str(tmp_path / SECOND))
     assert "'d'" in defect.sentence
 
 
 def test_63_a_tensor_that_no_index_lists(tmp_path: Path) -> None:
     reindexed(sharded(tmp_path), {"a": FIRST, "c": SECOND})
-    checkpoint = open_local(tmp_path)
+    checkpoint = open_place(tmp_path)
     defect = only_defect(checkpoint)
     assert (defect.rule, defect.case, defect.file) == ("JN006", "tensor-not-in-index", str(tmp_path / FIRST))
     assert "'b'" in defect.sentence
@@ -138,7 +138,7 @@ def test_63_a_tensor_that_no_index_lists(tmp_path: Path) -> None:
 def test_64_a_tensor_in_two_shards_is_read_where_the_index_says(tmp_path: Path) -> None:
     write(sharded(tmp_path) / SECOND, tensors("c", "a"))
     reindexed(tmp_path, {"a": SECOND, "b": FIRST, "c": SECOND})
-    checkpoint = open_local(tmp_path)
+    checkpoint = open_place(tmp_path)
     defect = only_defect(checkpoint)
     assert (defect.rule, defect.case) == ("JN006", "tensor-in-two-shards")
     assert "'a'" in defect.sentence
@@ -152,7 +152,7 @@ def test_64_a_tensor_in_two_shards_is_read_where_the_index_says(tmp_path: Path) 
 )
 def test_65_a_wrong_total_size_is_a_remark(tmp_path: Path, total_size: object, mention: str) -> None:
     reindexed(sharded(tmp_path), {"a": FIRST, "b": FIRST, "c": SECOND}, total_size=total_size)
-    checkpoint = open_local(tmp_path)
+    checkpoint = open_place(tmp_path)
     assert checkpoint.defects == ()
     (remark,) = checkpoint.remarks
     assert mention in remark
@@ -160,12 +160,12 @@ def test_65_a_wrong_total_size_is_a_remark(tmp_path: Path, total_size: object, m
 
 def test_65_a_partial_checkpoint_is_not_blamed_for_its_size(tmp_path: Path) -> None:
     (sharded(tmp_path) / FIRST).unlink()
-    assert open_local(tmp_path).remarks == ()
+    assert open_place(tmp_path).remarks == ()
 
 
 def test_66_an_index_that_names_too_few_shards(tmp_path: Path) -> None:
     reindexed(sharded(tmp_path), {"c": SECOND})
-    checkpoint = open_local(tmp_path)
+    checkpoint = open_place(tmp_path)
     defect = only_defect(checkpoint)
     assert (defect.rule, defect.case, defect.file) == ("JN006", "shard-count", str(tmp_path / INDEX))
     assert "names 1 of the 2 shards" in defect.sentence
@@ -174,7 +174,7 @@ def test_66_an_index_that_names_too_few_shards(tmp_path: Path) -> None:
 
 def test_a_refused_index_leaves_the_shards_readable(tmp_path: Path) -> None:
     write(sharded(tmp_path) / INDEX, b"<html>")
-    checkpoint = open_local(tmp_path)
+    checkpoint = open_place(tmp_path)
     assert [(defect.rule, defect.file) for defect in checkpoint.defects] == [("JN003", str(tmp_path / INDEX))]
     assert names(checkpoint) == ["a", "b", "c"]
 
@@ -185,6 +185,6 @@ def test_an_index_never_leads_to_a_file_outside_its_folder(tmp_path: Path) -> No
         folder = reindexed(tmp_path / "model", {"a": name}) if (tmp_path / "model").exists() else tmp_path / "model"
         folder.mkdir(exist_ok=True)
         reindexed(folder, {"a": name})
-        checkpoint = open_local(folder)
+        checkpoint = open_place(folder)
         assert checkpoint.tensors == ()
         assert only_defect(checkpoint).case == "unsafe-shard-name"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from jaynes_audit.analyzers.checkpoints import expand
+from jaynes_audit.analyzers.checkpoints.locations import is_on_hub
 from jaynes_audit.analyzers.errors import CouldNotRead, NothingToAudit, UsageError
 from tests.support.safetensors_files import tensors, write, write_sharded
 
@@ -86,9 +87,20 @@ def test_a_path_unlike_any_other_is_only_missing() -> None:
 
 
 @pytest.mark.parametrize("target", ["meta-llama/Llama-3.1-8B", "org/name@main", "hf://org/name@main/model.safetensors"])
-def test_an_id_of_the_hub_is_told_from_a_path(target: str) -> None:
-    with pytest.raises(CouldNotRead, match="does not read from the Hub yet"):
-        expand([target])
+def test_a_model_of_the_hub_stands_for_itself(target: str) -> None:
+    assert expand([target, target]) == [target]
+
+
+def test_a_path_that_exists_wins_over_a_model_of_the_hub() -> None:
+    write(Path("org/name/model.safetensors"), tensors("a"))
+    assert not is_on_hub("org/name")
+    assert is_on_hub("hf://org/name")
+
+
+def test_a_path_in_a_folder_that_exists_is_no_model_of_the_hub() -> None:
+    write(Path("runs/one/model.safetensors"), tensors("a"))
+    with pytest.raises(CouldNotRead, match="'runs/two' does not exist"):
+        expand(["runs/two"])
 
 
 def test_a_link_to_nothing_is_kept_for_opening_to_explain() -> None:

@@ -60,7 +60,7 @@ def test_several_threads_read_one_file_at_once(io: Io, path: Path) -> None:
     with Sources(io) as sources, ThreadPoolExecutor(4) as executor:
 
         def reads_well(start: int) -> bool:
-            source = sources.of(path)
+            source = sources.of_file(path)
             return all(
                 bytes(source.read(at, at + 777)) == CONTENT[at : at + 777] for at in range(start, 250_000, 9_999)
             )
@@ -129,7 +129,7 @@ def test_an_error_of_the_system_could_not_be_read(tmp_path: Path) -> None:
 @EITHER_WAY
 def test_a_file_is_opened_once(io: Io, path: Path) -> None:
     with Sources(io) as sources:
-        assert sources.of(path) is sources.of(path)
+        assert sources.of_file(path) is sources.of_file(path)
 
 
 def test_a_map_can_be_closed_while_a_window_is_looked_at(path: Path) -> None:

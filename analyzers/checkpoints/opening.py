@@ -1,9 +1,8 @@
-"""From a path on this machine to one checkpoint: which files belong to it, and what was passed over."""
+"""From a file or a folder to one checkpoint: which files belong to it, and what was passed over."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from stat import S_ISDIR
+from pathlib import Path, PurePosixPath
 
 from jaynes_audit.analyzers.checkpoints.configs import Config, read_config
 from jaynes_audit.analyzers.checkpoints.families import (
@@ -26,8 +25,11 @@ from jaynes_audit.analyzers.checkpoints.index import (
     tensors_in_two_shards,
     total_size_remarks,
 )
+from jaynes_audit.analyzers.checkpoints.places import Place
+from jaynes_audit.analyzers.checkpoints.pytorch.distributed import read_distributed
+from jaynes_audit.analyzers.checkpoints.quantised import dequantised
 from jaynes_audit.analyzers.checkpoints.quoted import listed, quoted, quoted_path
-from jaynes_audit.analyzers.checkpoints.reading import is_absent, mode_of
+from jaynes_audit.analyzers.checkpoints.reading import is_absent, is_folder
 from jaynes_audit.analyzers.checkpoints.tensor import Checkpoint, Defect, Tensor, WeightFile
 from jaynes_audit.analyzers.errors import CouldNotRead, NothingToAudit, RefusedFile, UsageError
 
@@ -37,45 +39,37 @@ PIPELINE = "model_index.json"  # diffusers: the components of a pipeline, each i
 MOST_NAMED = 5  # of missing shards; a name may claim a million
 
 OTHER_WEIGHTS: Mapping[str, str] = {
-    ".bin": "PyTorch",
-    ".ckpt": "PyTorch",
-    ".distcp": "PyTorch distributed",
-    ".gguf": "GGUF",
-    ".h5": "HDF5",
-    ".keras": "Keras",
-    ".msgpack": "Flax",
-    ".npz": "NumPy",
-    ".onnx": "ONNX",
-    ".pt": "PyTorch",
-    ".pth": "PyTorch",
-    ".tflite": "TensorFlow Lite",
+    ".mlmodel": "Core ML",
+    ".nemo": "NeMo",
+    ".ot": "rust_model",
+    ".pb": "TensorFlow",
+    ".pkl": "pickle",
 }
-"""Endings of files that hold weights in a format which this version does not read."""
+"""Endings of files that hold weights in a format which is not read."""
 
 
-def open_local(location: Path | str) -> Checkpoint:
-    """The checkpoint at a path: a file, a shard or an index (for the whole they belong to), or a folder.
+def open_place(place: Place) -> Checkpoint:
+    """The checkpoint at a place: a file, a shard or an index (for the whole they belong to), or a folder.
 
     Reads headers, indexes and config.json, never a weight. A part that is not sound becomes a defect of the checkpoint,
     beside the tensors of the parts that are. Of several sets of the same weights one is read, by
-    `Family.preference`, and a remark names it and the others.
+    `Family.preference`, and a remark names it and the others. Quantised weights are put together from their parts.
 
     Raises:
-        CouldNotRead: when the path does not exist, or the machine does not let it be read.
-        NothingToAudit: when no safetensors file is there, or none holds a tensor.
+        CouldNotRead: when nothing is there, the machine or the server does not let it be read, or a library is missing.
+        NothingToAudit: when no file of weights is there, or none holds a tensor.
         UsageError: when a folder holds several models, and one must be named.
     """
-    path = Path(location)
-    checkpoint = _open_folder(look_into(path)) if S_ISDIR(mode_of(path)) else _open_file(path)
-    if not checkpoint.tensors and not checkpoint.defects:
-        raise NothingToAudit(f"{quoted_path(path)} is sound and holds no tensor; name a checkpoint with weights")
-    return replace(checkpoint, location=str(path))
+    checkpoint = _open_folder(look_into(place)) if is_folder(place) else _open_file(place)
+    if not (checkpoint.tensors or checkpoint.undecoded or checkpoint.defects):
+        raise NothingToAudit(f"{quoted_path(place)} is sound and holds no tensor; name a checkpoint with weights")
+    return replace(dequantised(checkpoint), location=str(place))
 
 
 # ---- one file
 
 
-def _open_file(path: Path) -> Checkpoint:
+def _open_file(path: Place) -> Checkpoint:
     family = family_of(path)
     checkpoint = _open_family(family)
     if is_index(path.name) or len(family.files) <= 1:
@@ -90,6 +84,8 @@ def _open_file(path: Path) -> Checkpoint:
 def _open_folder(folder: Folder) -> Checkpoint:
     if PIPELINE in folder.files:
         return _open_pipeline(folder)
+    if folder.has_distributed:
+        return _open_distributed(folder)
     if folder.families:
         return _open_best(folder)
     raise NothingToAudit(_nothing_in(folder))
@@ -100,27 +96,27 @@ def _open_best(folder: Folder) -> Checkpoint:
     families = folder.families
     whole = [family for family in families if family.base in WHOLE_MODELS or family.index]
     adapters = [family for family in families if family.base == ADAPTER]
-    if not whole and not adapters and len(families) > 1:
-        return _open_unrelated(folder)
-    chosen = (whole or adapters or families)[0]
-    checkpoint = _open_family(chosen)
-    used = {*checkpoint.files, *(Path(defect.file) for defect in checkpoint.defects)}
+    # Without a name that says so, files are parts of one model only if they are of one format.
+    chosen = (whole or adapters)[:1] or [each for each in families if each.format_rank == families[0].format_rank]
+    checkpoint = _open_family(chosen[0]) if len(chosen) == 1 else _open_unrelated(folder, chosen)
+    used = {*map(str, checkpoint.files), *(defect.file for defect in checkpoint.defects)}
     passed_over = [
         family.label
         for family in families
-        if family is not chosen and not used.issuperset(folder.path / name for name in family.files)
+        if family not in chosen and not used.issuperset(str(folder.path / name) for name in family.files)
     ]
     passed_over += [f"{name}/" for name in folder.subfolders if name == ORIGINAL or _holds_weights(folder.path / name)]
     if not passed_over:
         return checkpoint
-    remark = f"read {quoted(chosen.label)} and passed over {listed(passed_over)}; name one of them to audit it instead"
+    read = listed([family.label for family in chosen])
+    remark = f"read {read} and passed over {listed(passed_over)}; name one of them to audit it instead"
     return replace(checkpoint, remarks=(*checkpoint.remarks, remark))
 
 
-def _open_unrelated(folder: Folder) -> Checkpoint:
+def _open_unrelated(folder: Folder, families: Sequence[Family]) -> Checkpoint:
     """Files that no convention joins, as one checkpoint, provided that no tensor's name stands in two of them."""
-    labels = [family.label for family in folder.families]
-    parts = [_open_family(family) for family in folder.families]
+    labels = [family.label for family in families]
+    parts = [_open_family(family) for family in families]
     names: set[str] = set()
     for part in parts:
         shared = names.intersection(tensor.name for tensor in part.tensors)
@@ -136,7 +132,7 @@ def _open_unrelated(folder: Folder) -> Checkpoint:
 
 
 def _nothing_in(folder: Folder) -> str:
-    """The sentence for a folder without a safetensors file: what it holds instead."""
+    """The sentence for a folder without a file of weights: what it holds instead."""
     where = quoted_path(folder.path)
     with_weights = [name for name in folder.subfolders if _holds_weights(folder.path / name)]
     steps = [name for name in with_weights if name.startswith("checkpoint-")]
@@ -144,25 +140,34 @@ def _nothing_in(folder: Folder) -> str:
         return f"{where} is a training run without weights of its own; name one of its checkpoints: {listed(steps)}"
     if with_weights:
         return f"{where} holds weights only in its sub-folders; name one of {listed(with_weights)}"
-    others = [f"{name} ({OTHER_WEIGHTS[Path(name).suffix]})" for name in folder.files if _is_other(name)]
+    others = [f"{name} ({OTHER_WEIGHTS[_suffix(name)]})" for name in folder.files if _suffix(name) in OTHER_WEIGHTS]
     if others:
-        return (
-            f"{where} holds no safetensors file; it holds {listed(others)}, which this version does not read: "
-            "convert the weights to safetensors"
-        )
+        return f"{where} holds {listed(others)}, which is not read; convert the weights to safetensors"
     return f"{where} holds no file of weights; name a folder or a file that does"
 
 
-def _holds_weights(path: Path) -> bool:
+def _holds_weights(path: Place) -> bool:
     try:
         folder = look_into(path)
     except CouldNotRead:  # it is only named, not read
         return False
-    return bool(folder.families) or PIPELINE in folder.files
+    return bool(folder.families) or PIPELINE in folder.files or folder.has_distributed
 
 
-def _is_other(name: str) -> bool:
-    return Path(name).suffix in OTHER_WEIGHTS
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix
+
+
+# ---- a distributed checkpoint
+
+
+def _open_distributed(folder: Folder) -> Checkpoint:
+    """What PyTorch's distributed training saved: one index, and tensors whose pieces lie in many files."""
+    try:
+        weights = read_distributed(folder.path)
+    except RefusedFile as refusal:
+        return Checkpoint(location="", tensors=(), files=(), defects=(_defect(folder.path, refusal),))
+    return _checkpoint_of([weights], config=_config_in(folder.path, "config.json"))
 
 
 # ---- a diffusers pipeline
@@ -189,11 +194,11 @@ def _pipeline_remarks(folder: Folder, inside: Sequence[Folder], declared: set[st
         yield f"passed over {listed([family.label for family in folder.families])} beside the components"
     for subfolder in inside:
         name = f"{subfolder.path.name}/"
-        others = [file for file in subfolder.files if _is_other(file)]
+        others = [file for file in subfolder.files if _suffix(file) in OTHER_WEIGHTS]
         if subfolder.families and declared and subfolder.path.name not in declared:
             yield f"passed over {quoted(name)}, which {PIPELINE} does not name"
         elif others and not subfolder.families:
-            yield f"passed over {quoted(name)}: it holds {listed(others)}, which this version does not read"
+            yield f"passed over {quoted(name)}: it holds {listed(others)}, which is not read"
     for name in sorted(declared.difference(folder.subfolders)):
         yield f"{PIPELINE} names the component {quoted(name)}, and there is no folder of that name"
 
@@ -216,6 +221,7 @@ def _joined(parts: Sequence[tuple[str, Checkpoint]]) -> Checkpoint:
         configs={prefix: config for prefix, part in parts for config in part.configs.values()},
         aliases={prefix + new: prefix + old for prefix, part in parts for new, old in part.aliases.items()},
         missing=tuple(prefix + name for prefix, part in parts for name in part.missing),
+        undecoded={prefix + name: why for prefix, part in parts for name, why in part.undecoded.items()},
         defects=tuple(defect for _, part in parts for defect in part.defects),
         remarks=tuple(f"{prefix}: {remark}" if prefix else remark for prefix, part in parts for remark in part.remarks),
     )
@@ -234,6 +240,8 @@ class _Shards:
 
 
 def _open_family(family: Family) -> Checkpoint:
+    if family.is_model_parallel:
+        return _open_slices(family)
     if not family.index:
         return _open_without_index(family)
     path = family.folder / family.index
@@ -269,6 +277,14 @@ def _open_without_index(family: Family) -> Checkpoint:
     return _checkpoint(family, shards, _merged(shards.read, {}), defects=defects, remarks=remarks)
 
 
+def _open_slices(family: Family) -> Checkpoint:
+    """Files that each hold a slice of every tensor: all slices, each behind its file's name."""
+    alone = [replace(family, files=(name,)) for name in family.files]
+    joined = _joined([(f"{PurePosixPath(each.files[0]).stem}/", _open_without_index(each)) for each in alone])
+    remark = f"each of {len(alone)} files holds a slice of every tensor (model parallelism); every slice was read"
+    return replace(joined, remarks=(*joined.remarks, remark))
+
+
 def _missing_by_number(family: Family, dangling: Sequence[str]) -> Iterator[Defect]:
     """The shards that the names of the others speak of and that are not there, or are links to nothing."""
     numbers = {shard_number(name) for name in family.files if name not in dangling}
@@ -281,7 +297,7 @@ def _missing_by_number(family: Family, dangling: Sequence[str]) -> Iterator[Defe
         yield missing_shards(names, missing=total, expected=expected, file=family.location)
 
 
-def _read_shards(folder: Path, names: Sequence[str]) -> _Shards:
+def _read_shards(folder: Place, names: Sequence[str]) -> _Shards:
     read: dict[str, WeightFile] = {}
     absent: list[str] = []
     refused: list[Defect] = []
@@ -315,28 +331,45 @@ def _checkpoint(
     defects: Iterable[Defect],
     remarks: Iterable[str],
 ) -> Checkpoint:
-    config = _config_beside(family)
-    names = {tensor.name for tensor in tensors}
-    return Checkpoint(
-        location=str(family.location),
+    config = _config_in(family.folder, "adapter_config.json" if family.base == ADAPTER else "config.json")
+    checkpoint = _checkpoint_of(list(shards.read.values()), config=config)
+    return replace(
+        checkpoint,
         tensors=tensors,
-        files=tuple(weights.file for weights in shards.read.values()),
-        configs={"": config.values} if config.values else {},
-        aliases={
-            dropped: kept
-            for weights in shards.read.values()
-            for dropped, kept in weights.aliases.items()
-            if dropped not in names
-        },
-        defects=(*shards.refused, *defects),
-        remarks=(*remarks, *config.remarks),
+        defects=(*shards.refused, *checkpoint.defects, *defects),
+        remarks=(*remarks, *checkpoint.remarks),
     )
 
 
-def _config_beside(family: Family) -> Config:
-    path = family.folder / ("adapter_config.json" if family.base == ADAPTER else "config.json")
-    return read_config(path) if path.is_symlink() or path.exists() else Config()
+def _checkpoint_of(files: Sequence[WeightFile], *, config: Config) -> Checkpoint:
+    """What the files say together, and the settings beside them. What a file says of itself wins."""
+    tensors = tuple(tensor for weights in files for tensor in weights.tensors)
+    names = {tensor.name for tensor in tensors}
+    settings: dict[str, object] = {}
+    for said in (config.values, *(weights.config for weights in files)):
+        settings.update(said)
+    return Checkpoint(
+        location="",
+        tensors=tensors,
+        files=tuple(weights.file for weights in files),
+        configs={"": settings} if settings else {},
+        aliases={
+            dropped: kept for weights in files for dropped, kept in weights.aliases.items() if dropped not in names
+        },
+        undecoded={name: why for weights in files for name, why in weights.undecoded.items()},
+        defects=tuple(defect for weights in files for defect in weights.defects),
+        remarks=(*(remark for weights in files for remark in weights.remarks), *config.remarks),
+    )
 
 
-def _defect(file: Path, refusal: RefusedFile) -> Defect:
+def _config_in(folder: Place, name: str) -> Config:
+    path = folder / name
+    return Config() if is_absent(path) and not _is_dangling(path) else read_config(path)
+
+
+def _is_dangling(path: Place) -> bool:
+    return isinstance(path, Path) and path.is_symlink()
+
+
+def _defect(file: Place, refusal: RefusedFile) -> Defect:
     return Defect(rule=refusal.rule, case=refusal.case, file=str(file), sentence=str(refusal))
