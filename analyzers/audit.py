@@ -51,7 +51,7 @@ from jaynes_audit.analyzers.sketch.histogram import Histogram, Magnitudes, Pool
 from jaynes_audit.analyzers.sketch.sketch import Sketch
 
 NOISE_SEED = 0  # of the Gaussian noise beside a histogram: the same report every time
-CONNECTIONS = 8  # to a server at once; more do not go faster
+CONNECTIONS = 6  # to a server at once; more hold more memory and do not go faster
 RANKED_TOGETHER = 32  # layers; array arithmetic on one alone would cost seven times as much
 HALF = 0.5  # the report says what its conclusions are at half the criterion, so matrices down to there are judged
 
@@ -69,7 +69,7 @@ class LeftOutReason(StrEnum):
     """Why a tensor has no place among the layers. The last three are failures: they should have been read."""
 
     NOT_WEIGHTS = "not-weights"
-    CODES_ONLY = "codes-only"
+    NOT_DECODED = "not-decoded"
     EMPTY = "empty"
     NOT_REQUESTED = "not-requested"
     HEADERS_ONLY = "headers-only"
@@ -111,7 +111,9 @@ class Holding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """How much of the checkpoint was analysed. `complete` is False when anything failed that should have been read.
+    """How much of the checkpoint was analysed.
+
+    `complete` is False when anything failed that should have been read, or only headers were asked for.
 
     Tensors are stored ones: of a quantised weight its codes and its scales each count. A fused tensor counts as
     analysed when any part of it was. `tensors_total` includes those that an index promises and no shard holds; their
@@ -221,10 +223,11 @@ def audit_checkpoint(
     what their weights are once the scales of rows and columns are divided out. `bins` asks for a least-squares curve
     through the histogram of each layer that is compared with other families; it decides nothing.
 
-    `jobs` threads share the work (default: one per core, and eight where bytes come over the network); the result does not
-    depend on it. What they finish is kept in the `journal`, and what it has is not read again. `on_bytes` is told, from
-    the calling thread, how many more bytes of the first pass were done. Memory is bounded by a few windows and sketches
-    a thread, and six kilobytes a layer. What cannot be read is left out with its reason; nothing is raised for it.
+    `jobs` threads share the work (default: one per core, and six where bytes come over the network); the result does
+    not depend on it. What they finish is kept in the `journal`, and what it has is not read again. `on_bytes` is told,
+    from the calling thread, how many more bytes of the first pass were done. Memory is bounded by a few windows and
+    sketches a thread, and six kilobytes a layer. What cannot be read is left out with its reason; nothing is raised for
+    it.
     """
     plan = _plan(checkpoint, selection)
     streamed = any(not isinstance(file, Path) and file.is_streamed for file in checkpoint.files)
@@ -254,12 +257,15 @@ def journal_of(checkpoint: Checkpoint) -> Journal:
     return Journal.at(journal_path("\n".join(identity(file) for file in checkpoint.files)))
 
 
-def concluded(audit: Audit, journal: Journal) -> Audit:
-    """Give up the journal of an audit that came to its end, unless something could not be read and may be tried again.
+UNFINISHED = frozenset({LeftOutReason.COULD_NOT_READ, LeftOutReason.NOT_REQUESTED})
 
-    The audit then says so where nothing could be kept.
+
+def concluded(audit: Audit, journal: Journal) -> Audit:
+    """Give up the journal of an audit that read everything. The audit says so where nothing could be kept.
+
+    What could not be read may be tried again, and a look at a few layers must not cost what another audit had finished.
     """
-    if not any(each.reason is LeftOutReason.COULD_NOT_READ for each in audit.left_out):
+    if not any(each.reason in UNFINISHED for each in audit.left_out):
         journal.finished()
     return replace(audit, remarks=(*audit.remarks, journal.failure)) if journal.failure else audit
 
@@ -286,16 +292,18 @@ def _plan(checkpoint: Checkpoint, selection: Selection) -> _Plan:
         why_not = _unfit(tensor, checkpoint)
         if why_not:
             left_out.append(_left_out(tensor.name, tensor, *why_not))
-            holdings.add(tensor, Role.BUFFER if why_not[0] is LeftOutReason.NOT_WEIGHTS else Role.OTHER)
+            role = Role.BUFFER if why_not[0] is LeftOutReason.NOT_WEIGHTS else Role.OTHER
+            holdings.add(tensor, role, tensor.stored_bytes, tensor.bytes)
             continue
+        stored_bytes = tensor.stored_bytes
         for layer in layers_of(tensor, checkpoint.config_of(tensor.name)):
-            holdings.add(tensor, layer.part.role, layer.extent.rows * layer.extent.row_bits // 8)
+            holdings.add(tensor, layer.part.role, stored_bytes, layer.extent.rows * layer.extent.row_bits // 8)
             if selection.wants(layer.name, tensor.name):
                 layers.append(layer)
             else:
                 left_out.append(_left_out(layer.name, tensor, LeftOutReason.NOT_REQUESTED, "not asked for"))
     left_out += [
-        LeftOut(name=name, dtype="", shape=(), reason=LeftOutReason.CODES_ONLY, explanation=why)
+        LeftOut(name=name, dtype="", shape=(), reason=LeftOutReason.NOT_DECODED, explanation=why)
         for name, why in _unknown_to_the_reader(checkpoint).items()
     ]
     return _Plan(layers=layers, left_out=left_out, holdings=holdings.all())
@@ -313,13 +321,12 @@ class _Holdings:
     def __init__(self) -> None:
         self._totals: defaultdict[tuple[Role, str], list[int]] = defaultdict(lambda: [0, 0, 0])
 
-    def add(self, tensor: Tensor, role: Role, read_bytes: int | None = None) -> None:
-        """Count a matrix that is so many of the bytes that the tensor is read as; all of them, if not given."""
-        part = read_bytes if read_bytes is not None else tensor.bytes
+    def add(self, tensor: Tensor, role: Role, stored_bytes: int, part: int) -> None:
+        """Count a matrix that is so many of the bytes that the tensor is read as."""
         totals = self._totals[role, tensor.stored_as]
         totals[0] += 1
         totals[1] += math.prod(tensor.shape) * part // tensor.bytes if part else 0
-        totals[2] += _share(tensor.stored_bytes, part, tensor.bytes)
+        totals[2] += _share(stored_bytes, part, tensor.bytes)
 
     def all(self) -> tuple[Holding, ...]:
         """Give what was counted, by role and format."""
@@ -340,7 +347,7 @@ def _place(layer: Layer) -> tuple[str, int]:
 
 def _unfit(tensor: Tensor, checkpoint: Checkpoint) -> tuple[LeftOutReason, str] | None:
     if tensor.name in checkpoint.undecoded:
-        return LeftOutReason.CODES_ONLY, checkpoint.undecoded[tensor.name]
+        return LeftOutReason.NOT_DECODED, checkpoint.undecoded[tensor.name]
     if 0 in tensor.shape:
         return LeftOutReason.EMPTY, "holds no element"
     if tensor.dtype is Dtype.BOOL:
@@ -455,6 +462,7 @@ class _Result:
         ]
         defects = (*checkpoint.defects, *_defects(self._failed.values()))
         read = [tensor for tensor in checkpoint.tensors if tensor.name in self._read]
+        unread = any(each.reason is LeftOutReason.HEADERS_ONLY for each in plan.left_out)
         layers = tuple(self._judged(layer) for layer in sorted(self._layers, key=lambda layer: _numbered(layer.name)))
         return Audit(
             target=checkpoint.location,
@@ -469,7 +477,7 @@ class _Result:
                 + len(_unknown_to_the_reader(checkpoint)),
                 bytes=sum(_share(tensor.stored_bytes, self._read[tensor.name], tensor.bytes) for tensor in read),
                 bytes_total=sum(tensor.stored_bytes for tensor in checkpoint.tensors),
-                complete=not failed and not defects,
+                complete=not (failed or defects or unread),
             ),
             layers=layers,
             roles=tuple(pool.audit() for _, pool in sorted(self._pools.items())),

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 
 from jaynes_audit.analyzers.anatomy import Anatomy, anatomy
-from jaynes_audit.analyzers.checkpoints.places import Place, Span
+from jaynes_audit.analyzers.checkpoints.places import Span
 from jaynes_audit.analyzers.checkpoints.reading import identity
 from jaynes_audit.analyzers.checkpoints.windows import Sources
 from jaynes_audit.analyzers.chunks import Layer, Stored, chunks, stored_range
@@ -24,12 +25,12 @@ BATCH_PIECES = 64
 class Means:
     """What the threads read with: the open files, and what was finished by an audit that was killed.
 
-    `identities` remembers what the files' contents are, see `identity`.
+    `contents` remembers what the tensors are made of, by their names.
     """
 
     sources: Sources
     journal: Journal | None = None
-    identities: dict[Place, str] = field(default_factory=dict)
+    contents: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +138,7 @@ def sketch_batch(batch: Batch) -> tuple[Batch, list[Sketched | Failed]]:
     """Read and sketch the pieces of a batch, and measure the layers that are whole."""
     finished = [_finished(piece, batch.means) for piece in batch.pieces]
     to_read = [piece for piece, known in zip(batch.pieces, finished, strict=True) if known is None]
-    with suppress(CouldNotRead):  # reading says so again, for each piece
+    with suppress(CouldNotRead, RefusedFile):  # reading says so again, for each piece
         batch.means.sources.ahead(
             span for piece in to_read for span in _needs(piece.layer, piece.first_row, piece.stop_row)
         )
@@ -152,7 +153,11 @@ def sketch_batch(batch: Batch) -> tuple[Batch, list[Sketched | Failed]]:
 
 
 def _finished(piece: Piece, means: Means) -> Sketch | None:
-    return means.journal.sketch(_key_of(piece, means)) if means.journal else None
+    if means.journal is None:
+        return None
+    with suppress(CouldNotRead):  # reading says so again
+        return means.journal.sketch(_key_of(piece, means))
+    return None
 
 
 def _sketched(piece: Piece, means: Means) -> Sketched | Failed:
@@ -160,23 +165,22 @@ def _sketched(piece: Piece, means: Means) -> Sketched | Failed:
     try:
         source = means.sources.of(layer.tensor)
         read = chunks(source, layer, first_row=piece.first_row, stop_row=piece.stop_row)
-        summary = sketch(read, layer.extent, first_row=piece.first_row)
+        summary = replace(sketch(read, layer.extent, first_row=piece.first_row), code_tallies=source.code_tallies)
+        if means.journal:
+            means.journal.keep_sketch(_key_of(piece, means), summary)
     except (RefusedFile, CouldNotRead) as error:
         return Failed(layer=layer, error=error)
-    summary = replace(summary, code_tallies=source.code_tallies)
-    if means.journal:
-        means.journal.keep_sketch(_key_of(piece, means), summary)
     return Sketched(piece=piece, sketch=summary)
 
 
 def dissect_layer(task: Dissection) -> Dissected | Failed:
     """Read a layer again, and divide out the scales of its rows and columns."""
     layer, means = task.layer, task.means
-    key = f"{_key(layer, means)}, anatomy" if means.journal else ""
-    known = means.journal.anatomy(key) if means.journal else None
-    if known is not None:
-        return Dissected(layer=layer, anatomy=known)
     try:
+        key = f"{_key(layer, means)}, anatomy" if means.journal else ""
+        known = means.journal.anatomy(key) if means.journal else None
+        if known is not None:
+            return Dissected(layer=layer, anatomy=known)
         taken_apart = anatomy(lambda: _once_more(layer, means.sources), layer.extent)
     except (RefusedFile, CouldNotRead) as error:
         return Failed(layer=layer, error=error, once_more=True)
@@ -199,12 +203,12 @@ def _key_of(piece: Piece, means: Means) -> str:
 
 
 def _key(layer: Layer, means: Means) -> str:
-    """A text that differs for any two layers of unlike content or shape."""
+    """A text that differs for any two layers of unlike content or shape. Raises CouldNotRead when a file has gone."""
     tensor = layer.tensor
-    files = dict.fromkeys(span.file for span in tensor.needs(0, tensor.bytes))
-    for file in files:
-        if file not in means.identities:
-            means.identities[file] = identity(file)
-    stored = f"{tensor.dtype} {tensor.shape} at {tensor.start} to {tensor.end} by {tensor.decoder}"
-    content = [means.identities[file] for file in files]
-    return f"{content}, {tensor.name!r}, {stored}, {layer.part.rows}, {layer.part.columns}"
+    content = means.contents.get(tensor.name)
+    if content is None:
+        files = dict.fromkeys(span.file for span in tensor.needs(0, tensor.bytes))
+        stored = f"{tensor.dtype} {tensor.shape} at {tensor.start} to {tensor.end} by {tensor.decoder}"
+        content = f"{[identity(file) for file in files]}, {tensor.name!r}, {stored}"
+        means.contents[tensor.name] = content = blake2b(content.encode(errors="surrogatepass")).hexdigest()
+    return f"{content}, {layer.part.rows}, {layer.part.columns}"

@@ -26,7 +26,7 @@ def _undecoded(audit: Audit) -> Iterator[Finding]:
     """One finding for each reason, however many tensors it keeps from being read."""
     names: defaultdict[str, list[str]] = defaultdict(list)
     for each in audit.left_out:
-        if each.reason is LeftOutReason.CODES_ONLY:
+        if each.reason is LeftOutReason.NOT_DECODED:
             names[each.explanation].append(each.name)
     for explanation, of_reason in names.items():
         more = f" (so are {listed(of_reason[1:], most=2)})" if len(of_reason) > 1 else ""

@@ -44,7 +44,8 @@ WHOLE_MODELS = (
 )
 """Base names that each stand for a whole model, by preference: a folder with two holds the same weights twice."""
 
-DISTRIBUTED_INDEX = ".metadata"  # of torch.distributed.checkpoint, beside files ending in .distcp
+DISTRIBUTED_INDEX = ".metadata"  # of torch.distributed.checkpoint
+DISTRIBUTED_SUFFIX = ".distcp"
 
 COMPANIONS = re.compile(
     r"(?:optimizer|scheduler|scaler|training_args|rng_state(?:_\d+)?|random_states_\d+|openvino_[a-z_]+|.+_optim_states)"
@@ -151,8 +152,13 @@ def look_into(path: Place) -> Folder:
         path=path,
         files=tuple(sorted(name for name, is_folder in names.items() if not is_folder)),
         subfolders=tuple(sorted(name for name, is_folder in names.items() if is_folder)),
-        has_distributed=DISTRIBUTED_INDEX in found,
+        has_distributed=_is_distributed(found),
     )
+
+
+def _is_distributed(names: Mapping[str, bool]) -> bool:
+    # Other programs have a .metadata of their own.
+    return names.get(DISTRIBUTED_INDEX) is False and any(name.endswith(DISTRIBUTED_SUFFIX) for name in names)
 
 
 def _names_in(path: Place) -> Mapping[str, bool]:
@@ -188,6 +194,14 @@ def shard_number(name: str) -> int:
 def shard_name(like: str, number: int) -> str:
     """The name that shard `number` has, made after that of another shard."""
     match = _SHARD.fullmatch(like)
+    if match is None:
+        return like
+    return f"{like[: match.start('number')]}{number:0{len(match['number'])}d}{like[match.end('number') :]}"
+
+
+def slice_name(like: str, number: int) -> str:
+    """The name that slice `number` of a model-parallel checkpoint has, made after that of another."""
+    match = _NUMBERED.fullmatch(like)
     if match is None:
         return like
     return f"{like[: match.start('number')]}{number:0{len(match['number'])}d}{like[match.end('number') :]}"

@@ -54,6 +54,8 @@ WEIGHTS, OPTIMIZER = "params", "opt_state"  # in a flax.training.TrainState
 DEEPEST = 64  # maps within maps; networks have ten or so
 MOST_VALUES = 250_000  # several times the arrays of the largest checkpoints; each takes some 200 bytes of memory
 LONGEST_KEY = 10_000  # bytes
+LONGEST_NAME = 1_000  # characters, of all keys on the way to an array
+MOST_CHARACTERS = 1 << 24  # of all names together: 100,000 arrays with names of 160
 LONGEST_DTYPE = 100  # bytes
 LARGEST_RANK = 64  # NumPy's own limit
 LARGEST_DIMENSION = (1 << 63) - 1
@@ -145,7 +147,11 @@ def read_flax(stream: BinaryIO, file: Place, size: int) -> WeightFile:
     remarks = (f"{passed_over:,} arrays of the optimizer, under {OPTIMIZER}, were passed over",) if passed_over else ()
     tensors: dict[str, Tensor] = {}
     undecoded: dict[str, str] = {}
+    characters = 0
     for name, array in _arrays(Branch(tree), ""):
+        characters += len(name)
+        if characters > MOST_CHARACTERS:
+            raise _bad(f"has arrays whose names have more than {MOST_CHARACTERS:,} characters", "flax-name-too-long")
         if name in tensors or name in undecoded:
             raise _bad(f"has two arrays whose keys spell {quoted(name)}", "flax-duplicate-name")
         if array.dtype in DTYPES:
@@ -156,6 +162,8 @@ def read_flax(stream: BinaryIO, file: Place, size: int) -> WeightFile:
 
 
 def _arrays(node: Node, name: str) -> Iterator[tuple[str, Array]]:
+    if len(name) > LONGEST_NAME:  # names are made of the same keys over and over, and would outgrow the file
+        raise _bad(f"has keys that make a name of more than {LONGEST_NAME:,} characters", "flax-name-too-long")
     match node:
         case Array():
             yield name, node

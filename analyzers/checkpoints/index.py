@@ -129,7 +129,7 @@ def index_defects(
     for name, shard in index.weight_map.items():
         promised[shard].append(name)
     for shard, weights in read.items():
-        names = {tensor.name for tensor in weights.tensors}
+        names = weights.names
         lacking = [name for name in promised[shard] if name not in names]
         if lacking:
             yield _mismatch(weights.file, "tensor-not-in-shard", f"the index promises {_count(lacking)} that it lacks")

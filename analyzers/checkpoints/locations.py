@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jaynes_audit.analyzers.checkpoints.families import is_weights
 from jaynes_audit.analyzers.checkpoints.hub.cache import cached_snapshot
 from jaynes_audit.analyzers.checkpoints.hub.client import hub_client, is_offline
 from jaynes_audit.analyzers.checkpoints.hub.location import SCHEME, HubLocation, hub_location
@@ -65,6 +66,11 @@ def is_on_hub(location: str) -> bool:
     return _is_model_name(location) and is_absent(path) and not path.is_symlink() and not path.parent.is_dir()
 
 
+def could_be_on_hub(target: str) -> bool:
+    """Whether there could be a model on the Hub of just this name."""
+    return _is_model_name(f"{SCHEME}{target}") and target.count("/") <= 1
+
+
 def _is_model_name(text: str) -> bool:
     try:
         hub_location(text)
@@ -74,7 +80,7 @@ def _is_model_name(text: str) -> bool:
 
 
 def _ambiguity(location: str) -> tuple[str, ...]:
-    if not _is_model_name(location):
+    if not _is_model_name(location) or is_weights(Path(location).name):
         return ()
     return (f"{quoted(location)} is a path here, so the Hub was not asked; '{SCHEME}{location}' names a model there",)
 

@@ -9,10 +9,11 @@ are put in order on the way, and deflated ones are unpacked on the way, see `zip
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import PurePosixPath
+from threading import local
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -40,9 +41,9 @@ LOCAL_NAME_LENGTH = slice(26, 28)  # in a zip member's header, APPNOTE.TXT 4.3.7
 LOCAL_NAME_START = 30
 
 LARGEST_FORTRAN_ROW = 16 << 20  # bytes; an array in Fortran order is put in order by whole rows
-LARGEST_DEFLATED_FORTRAN = 16 << 20  # bytes; such an array is unpacked once for every MiB of it
-LARGEST_ON_TRUST = 1 << 30  # bytes that a deflated array may have however well it is packed: zeros pack a thousandfold
-LARGEST_RATIO = 64  # for larger ones; weights hardly shrink at all
+LARGEST_DEFLATED_FORTRAN = 16 << 20  # bytes; a thread that reads such an array keeps all of it unpacked
+LARGEST_ON_TRUST = 1 << 30  # bytes to which deflated arrays may unpack in any archive: zeros pack a thousandfold
+LARGEST_RATIO = 64  # of what is beyond them to the archive's own size; weights hardly shrink at all
 WINDOW_BYTES = 1 << 18  # of a file, read at once to pick parts of columns from
 
 FETCH_AGAIN = "fetch the file again"
@@ -109,13 +110,15 @@ def read_npz(stream: BinaryIO, file: Place, size: int) -> WeightFile:
     Reads the archive's directory and the beginning of each array.
 
     Raises:
-        RefusedFile: as `zip_archive.members` does.
+        RefusedFile: as `zip_archive.members` does, and JN009 when its arrays unpack to more than weights can.
         CouldNotRead: as the stream does.
     """
+    inside = members(stream, size)
+    _refuse_bomb(inside.values(), size)
     found: dict[str, Tensor | str] = {}
     defects: list[Defect] = []
     others: list[str] = []
-    for member in members(stream, size).values():
+    for member in inside.values():
         try:
             raw = _beginning(stream, file, member) if member.name.endswith(SUFFIX) else b""
             if not raw.startswith(MAGIC):
@@ -142,17 +145,22 @@ def _weights(file: Place, found: Mapping[str, Tensor | str]) -> WeightFile:
     )
 
 
+def _refuse_bomb(found: Iterable[Member], size: int) -> None:
+    """Refuse an archive of `size` bytes that would take far longer to unpack than weights of its size."""
+    unpacked = sum(each.size for each in found if each.method == DEFLATED and each.name.endswith(SUFFIX))
+    if unpacked > LARGEST_ON_TRUST + LARGEST_RATIO * size:
+        raise RefusedFile(
+            f"this archive of {size:,} bytes is said to unpack to {unpacked:,}, as no weights do; save them with "
+            "numpy.savez, which does not pack",
+            rule="JN009",
+            case="npz-bomb",
+        )
+
+
 def _beginning(stream: BinaryIO, file: Place, member: Member) -> bytes:
     """The first bytes of what a member holds, as many as a header can take."""
     if member.method != DEFLATED:
         return bytes_at(stream, member.start, min(member.end, member.start + LONGEST_BEGINNING))
-    if member.size > max(LARGEST_ON_TRUST, LARGEST_RATIO * member.stored_size):
-        raise RefusedFile(
-            f"array {quoted(member.name)} is said to unpack {member.stored_size:,} bytes to {member.size:,}, as no "
-            "weights do; save it with numpy.savez, which does not pack",
-            rule="JN009",
-            case="npz-bomb",
-        )
 
     def read(_: Place, start: int, end: int) -> memoryview:
         return memoryview(bytes_at(stream, start, end))
@@ -369,8 +377,15 @@ class Elements:
     def _stored(self, read: Read, begin: int, end: int) -> npt.NDArray[np.generic]:
         """Elements in the order in which they are stored, valid until the next read."""
         span = self.start + begin * self._element_bytes, self.start + end * self._element_bytes
-        stored = inflated(read, self.file, self.deflated, span) if self.deflated else read(self.file, *span)
-        return np.frombuffer(stored, self.code)
+        if not self.deflated:
+            return np.frombuffer(read(self.file, *span), self.code)
+        if not self.is_fortran:
+            return np.frombuffer(inflated(read, self.file, self.deflated, span), self.code)
+        if _unpacked.of != self:  # rows are picked from all of it, and unpacking goes forward only
+            _unpacked.of, _unpacked.content = None, b""
+            _unpacked.content = inflated(read, self.file, self.deflated, (self.start, self.deflated.size))
+            _unpacked.of = self
+        return np.frombuffer(_unpacked.content, self.code)[begin:end]
 
     def _rows(self, first: int, stop: int) -> tuple[int, int]:
         """The rows in which elements stand."""
@@ -403,3 +418,14 @@ class Elements:
             filled += count
         rows = columns.reshape(*reversed(self.shape[1:]), bottom - top).transpose()
         return rows.reshape(-1)[first - top * self._row_elements : stop - top * self._row_elements]
+
+
+class _Unpacked(local):
+    """The deflated array in Fortran order that a thread has read from last."""
+
+    def __init__(self) -> None:
+        self.of: Elements | None = None
+        self.content = b""
+
+
+_unpacked = _Unpacked()

@@ -7,6 +7,9 @@ from pathlib import Path, PurePosixPath
 from jaynes_audit.analyzers.checkpoints.configs import Config, read_config
 from jaynes_audit.analyzers.checkpoints.families import (
     ADAPTER,
+    COMPANIONS,
+    DISTRIBUTED_INDEX,
+    DISTRIBUTED_SUFFIX,
     WHOLE_MODELS,
     Family,
     Folder,
@@ -15,6 +18,7 @@ from jaynes_audit.analyzers.checkpoints.families import (
     look_into,
     shard_name,
     shard_number,
+    slice_name,
 )
 from jaynes_audit.analyzers.checkpoints.formats import open_weights
 from jaynes_audit.analyzers.checkpoints.index import (
@@ -70,6 +74,10 @@ def open_place(place: Place) -> Checkpoint:
 
 
 def _open_file(path: Place) -> Checkpoint:
+    if path.name == DISTRIBUTED_INDEX or path.name.endswith(DISTRIBUTED_SUFFIX):
+        folder = look_into(path.parent)
+        if folder.has_distributed:
+            return _open_distributed(folder)
     family = family_of(path)
     checkpoint = _open_family(family)
     if is_index(path.name) or len(family.files) <= 1:
@@ -84,7 +92,7 @@ def _open_file(path: Place) -> Checkpoint:
 def _open_folder(folder: Folder) -> Checkpoint:
     if PIPELINE in folder.files:
         return _open_pipeline(folder)
-    if folder.has_distributed:
+    if folder.has_distributed and not folder.families:
         return _open_distributed(folder)
     if folder.families:
         return _open_best(folder)
@@ -105,6 +113,8 @@ def _open_best(folder: Folder) -> Checkpoint:
         for family in families
         if family not in chosen and not used.issuperset(str(folder.path / name) for name in family.files)
     ]
+    if folder.has_distributed:
+        passed_over.append(DISTRIBUTED_INDEX)
     passed_over += [f"{name}/" for name in folder.subfolders if name == ORIGINAL or _holds_weights(folder.path / name)]
     if not passed_over:
         return checkpoint
@@ -143,6 +153,9 @@ def _nothing_in(folder: Folder) -> str:
     others = [f"{name} ({OTHER_WEIGHTS[_suffix(name)]})" for name in folder.files if _suffix(name) in OTHER_WEIGHTS]
     if others:
         return f"{where} holds {listed(others)}, which is not read; convert the weights to safetensors"
+    companions = [name for name in folder.files if COMPANIONS.fullmatch(name)]
+    if companions:
+        return f"{where} holds only what a trainer leaves beside weights; name one of {listed(companions)} to read it"
     return f"{where} holds no file of weights; name a folder or a file that does"
 
 
@@ -259,12 +272,13 @@ def _open_with_index(family: Family, index: Index) -> Checkpoint:
     tensors = _merged(shards.read, index.weight_map)
     defects = index_defects(index, index_file=path, read=shards.read, absent=shards.absent)
     remarks: list[str] = []
-    if len(shards.read) == len(index.shards):
+    counts_once = not any(weights.aliases or weights.undecoded for weights in shards.read.values())
+    if len(shards.read) == len(index.shards) and counts_once:  # else writers differ in what they add up
         remarks += total_size_remarks(index, sum(tensor.stored_bytes for tensor in tensors))
     unnamed = [name for name in family.files if name not in index.shards]
     if unnamed:
         remarks.append(f"passed over {listed(unnamed)}, which the index does not name")
-    held = {tensor.name for tensor in tensors}
+    held = {name for weights in shards.read.values() for name in weights.names}
     missing = tuple(name for name in index.weight_map if name not in held)
     return replace(_checkpoint(family, shards, tensors, defects=defects, remarks=remarks), missing=missing)
 
@@ -281,8 +295,11 @@ def _open_slices(family: Family) -> Checkpoint:
     """Files that each hold a slice of every tensor: all slices, each behind its file's name."""
     alone = [replace(family, files=(name,)) for name in family.files]
     joined = _joined([(f"{PurePosixPath(each.files[0]).stem}/", _open_without_index(each)) for each in alone])
+    numbers = {shard_number(name) for name in family.files}
+    missing = [slice_name(family.files[0], number) for number in range(max(numbers)) if number not in numbers]
+    gap = [missing_shards(missing, missing=len(missing), expected=max(numbers) + 1, file=family.location)]
     remark = f"each of {len(alone)} files holds a slice of every tensor (model parallelism); every slice was read"
-    return replace(joined, remarks=(*joined.remarks, remark))
+    return replace(joined, defects=(*joined.defects, *gap[: len(missing)]), remarks=(*joined.remarks, remark))
 
 
 def _missing_by_number(family: Family, dangling: Sequence[str]) -> Iterator[Defect]:

@@ -65,6 +65,9 @@ class RemotePlace(Protocol):
     def source(self) -> Source:
         """The file's bytes for the audit."""
 
+    def stored(self) -> Path | None:
+        """The file on this machine, if its bytes are read from there."""
+
     def identity(self) -> str:
         """A text that differs for any two contents: what a journal of finished work is keyed by."""
 

@@ -62,15 +62,17 @@ def is_folder(path: Place) -> bool:
 
 
 def identity(file: Place) -> str:
-    """A text that differs for any two contents of files: on this machine their path, size and time of change.
+    """A text that tells contents of files apart: on this machine by their path, size and times of change.
 
     Raises CouldNotRead when the machine does not tell.
     """
     if not isinstance(file, Path):
-        return file.identity()
+        stored = file.stored()
+        return file.identity() if stored is None else identity(stored)
     with translated(file):
         status = file.stat()
-        return f"{file.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
+        times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
+        return f"{file.resolve()} {status.st_size} {times} {status.st_dev} {status.st_ino}"
 
 
 def is_absent(path: Place) -> bool:

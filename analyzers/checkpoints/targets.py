@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from jaynes_audit.analyzers.checkpoints.families import family_of, is_index, is_shard, is_weights, look_into
-from jaynes_audit.analyzers.checkpoints.locations import is_on_hub
+from jaynes_audit.analyzers.checkpoints.hub.location import SCHEME
+from jaynes_audit.analyzers.checkpoints.locations import could_be_on_hub, is_on_hub
 from jaynes_audit.analyzers.checkpoints.opening import OTHER_WEIGHTS
 from jaynes_audit.analyzers.checkpoints.places import Place
 from jaynes_audit.analyzers.checkpoints.quoted import quoted, quoted_path
@@ -66,4 +67,5 @@ def _missing(target: str) -> str:
         close = get_close_matches(path.name, [*folder.files, *folder.subfolders], n=1)
         if close:
             return f"{quoted_path(target)} does not exist; did you mean {quoted(str(path.with_name(close[0])))}?"
-    return f"{quoted_path(target)} does not exist; correct the path"
+    hint = f", or name a model on the Hub as '{SCHEME}{target}'" if could_be_on_hub(target) else ""
+    return f"{quoted_path(target)} does not exist; correct the path{hint}"

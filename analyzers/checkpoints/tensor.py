@@ -30,7 +30,9 @@ class Tensor:
         """Length of all it is stored in, in bytes."""
         if self.decoder is None:
             return self.end - self.start
-        return sum(span.end - span.start for span in self.decoder.needs(0, prod(self.shape)))
+        spans = sum(span.end - span.start for span in self.decoder.needs(0, prod(self.shape)))
+        # A view is read with what lies between its elements, which is not its own.
+        return spans if self.decoder.scheme else min(spans, self.bytes)
 
     @property
     def bytes(self) -> int:
@@ -73,6 +75,11 @@ class WeightFile:
     config: Mapping[str, object] = field(default_factory=dict)
     defects: tuple["Defect", ...] = ()
     remarks: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All names that the file knows: of tensors, of those tied to them, of those that cannot be decoded."""
+        return frozenset([*(tensor.name for tensor in self.tensors), *self.aliases, *self.undecoded])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

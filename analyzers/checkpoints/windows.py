@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from threading import Lock, local
-from typing import Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,8 @@ class Io(StrEnum):
 def open_source(path: Place, io: Io) -> Source:
     """Open a weight file for reading. Raises CouldNotRead when the system does not allow it."""
     if not isinstance(path, Path):
-        return path.source()
+        stored = path.stored()
+        return path.source() if stored is None else open_source(stored, io)
     try:
         return MappedFile(path) if io is Io.MMAP else PlainFile(path)
     except OSError as error:
@@ -156,10 +157,29 @@ class StoredTensor:
         return self._source.read(self._start + start, self._start + end)
 
 
+@runtime_checkable
+class Banded(Decoder, Protocol):
+    """A decoder some of whose elements cost little more when others are made at once. Its codes are not counted."""
+
+    def at_once(self, first: int, stop: int) -> tuple[int, int]:
+        """The range of elements to make, which has `first` to `stop` in it, when those are wanted now and more soon."""
+
+
+class _Band(NamedTuple):
+    """Elements from `first` on that were made at once."""
+
+    first: int
+    elements: npt.NDArray[np.generic]
+
+
+_NO_BAND = _Band(0, NO_CODES)
+
+
 class DecodedTensor:
     """The bytes of a tensor whose elements are made from others, and a count of the codes that they were made from.
 
-    Each is for one thread, and counts what is read through it.
+    Each is for one thread, and counts what is read through it. It holds the elements of a `Banded` decoder that were
+    made at once, until others are wanted.
     """
 
     def __init__(self, decoder: Decoder, element_bytes: int, sources: "Sources") -> None:
@@ -169,13 +189,30 @@ class DecodedTensor:
         scheme = decoder.scheme
         self._codes = 1 << scheme.code_bits if scheme and scheme.code_bits else 0
         self.code_tallies: npt.NDArray[np.int64] = np.zeros(self._codes, np.int64)
+        self._banded = decoder if isinstance(decoder, Banded) else None
+        self._band = _NO_BAND
 
     def read(self, start: int, end: int) -> memoryview:
         """Make the elements that stand from byte `start` to byte `end`."""
-        decoded = self._decoder.decode(self._read, start // self._element_bytes, end // self._element_bytes)
+        first, stop = start // self._element_bytes, end // self._element_bytes
+        elements = self._of_band(self._banded, first, stop) if self._banded else self._decoded(first, stop)
+        return np.ascontiguousarray(elements).reshape(-1).view(np.uint8).data
+
+    def _decoded(self, first: int, stop: int) -> npt.NDArray[np.generic]:
+        decoded = self._decoder.decode(self._read, first, stop)
         if decoded.codes is not None and self._codes:
             self.code_tallies += np.bincount(decoded.codes.ravel(), minlength=self._codes)
-        return np.ascontiguousarray(decoded.elements).reshape(-1).view(np.uint8).data
+        return decoded.elements
+
+    def _of_band(self, decoder: Banded, first: int, stop: int) -> npt.NDArray[np.generic]:
+        if not self._band.first <= first <= stop <= self._band.first + self._band.elements.size:
+            start, end = decoder.at_once(first, stop)
+            if (start, end) == (first, stop):
+                return self._decoded(first, stop)
+            self._band = _NO_BAND  # gone before the next is made
+            self._band = _Band(start, self._decoded(start, end))
+        at = first - self._band.first
+        return self._band.elements[at : at + stop - first].copy()  # a view would hold the band when it should be gone
 
     def _read(self, file: Place, start: int, end: int) -> memoryview:
         return self._sources.of_file(file).read(start, end)

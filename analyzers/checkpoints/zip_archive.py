@@ -30,10 +30,12 @@ CENTRAL_HEADER = Struct("<4s6H3L5H2L")  # 4.3.12
 END_RECORD = Struct("<4s4H2LH")  # 4.3.16
 ZIP64_END_RECORD = Struct("<4sQ2H2L4Q")  # 4.3.14
 ZIP64_LOCATOR = Struct("<4sLQL")  # 4.3.15
+END_SIGNATURE = b"PK\5\6"
 LONGEST_COMMENT = 0xFFFF
 IN_ZIP64_16 = 0xFFFF
 IN_ZIP64_32 = 0xFFFF_FFFF
 ZIP64_FIELD = 0x0001
+UNICODE_PATH_FIELD = 0x7075  # 4.6.9: another name, which some readers prefer
 WIDE_BYTES = 8  # of a number in that field
 ENCRYPTED = 0x0001 | 0x0040 | 0x2000  # bits 0, 6 and 13: encrypted, strongly encrypted, masked headers
 SIZES_FOLLOW = 0x0008
@@ -77,9 +79,11 @@ def members(stream: BinaryIO, size: int) -> Mapping[str, Member]:
     """
     directory = _directory(stream, size)
     entries: dict[str, _Entry] = {}
+    raw_names: set[bytes] = set()  # some readers look for a name's bytes, whatever they are said to mean
     for entry in _entries(bytes_at(stream, directory.start, directory.end), directory.entries):
-        if entry.name in entries:
+        if entry.name in entries or entry.raw_name in raw_names:
             raise _bad(f"has two members called {quoted(entry.name)}", "zip-duplicate-member")
+        raw_names.add(entry.raw_name)
         entries[entry.name] = entry
     ordered = sorted(entries.values(), key=attrgetter("header_start"))
     if (ordered[0].header_start if ordered else directory.start) != 0:
@@ -103,7 +107,7 @@ class _Directory(NamedTuple):
 def _directory(stream: BinaryIO, size: int) -> _Directory:
     tail_start = max(0, size - END_RECORD.size - LONGEST_COMMENT)
     tail = bytes_at(stream, tail_start, size)
-    places = [at for at in _found(tail, b"PK\5\6") if _ends_the_file(tail, at)]
+    places = [at for at in _found(tail, END_SIGNATURE) if _ends_the_file(tail, at)]
     if not places:
         raise RefusedFile(
             f"this zip archive has no end record that reaches to the file's end at byte {size:,}, so it is cut off or "
@@ -111,10 +115,10 @@ def _directory(stream: BinaryIO, size: int) -> _Directory:
             rule="JN001",
             case="zip-no-end-record",
         )
-    if len(places) > 1:
-        raise _bad("has two end records, one inside the comment of the other", "zip-two-end-records")
     at = places[0]
-    _, disk, first_disk, here, count, length, start, _ = END_RECORD.unpack_from(tail, at)
+    _, disk, first_disk, here, count, length, start, comment_bytes = END_RECORD.unpack_from(tail, at)
+    if comment_bytes and tail.find(END_SIGNATURE, at + 1) >= 0:  # many readers take the last one, fitting or not
+        raise _bad("has two end records, one inside the comment of the other", "zip-two-end-records")
     end = tail_start + at
     if tail[max(0, at - ZIP64_LOCATOR.size) : at].startswith(b"PK\6\7"):
         wide = _zip64_directory(stream, tail[at - ZIP64_LOCATOR.size : at], end - ZIP64_LOCATOR.size)
@@ -245,6 +249,8 @@ def _widened(extra: bytes, name: str, fields: tuple[int, ...]) -> tuple[int, ...
     while at + 4 <= len(extra):
         kind, length = int.from_bytes(extra[at : at + 2], "little"), int.from_bytes(extra[at + 2 : at + 4], "little")
         at += 4 + length
+        if kind == UNICODE_PATH_FIELD:
+            raise _bad(f"gives member {quoted(name)} a second name in an extra field", "zip-second-name")
         if kind == ZIP64_FIELD:
             if seen:
                 raise _bad(f"gives the sizes of member {quoted(name)} twice", "zip64-field")

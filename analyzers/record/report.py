@@ -52,7 +52,7 @@ class CoverageRecord(Struct, frozen=True, kw_only=True):
     tensors_total: Annotated[int, Meta(description="Tensors in the checkpoint, those left out included.")]
     bytes: Annotated[int, Meta(description="Stored bytes of the analysed layers.")]
     bytes_total: Annotated[int, Meta(description="Stored bytes of all tensors.")]
-    complete: Annotated[bool, Meta(description="False when anything failed that should have been read.")]
+    complete: Annotated[bool, Meta(description="False when anything failed, or only headers were read.")]
 
 
 class HoldingRecord(Struct, frozen=True, kw_only=True):

@@ -30,10 +30,10 @@ BAD_HEADER = Rule(
     name="bad-header",
     level=Level.ERROR,
     documentation="""\
-The header breaks the format's rules: invalid JSON, a name twice, metadata that are no strings, a size beyond the limit.
+The header breaks the format's rules: it cannot be parsed, has a name twice, a size or a count beyond the limit.
 
 Why it matters: loaders differ in what they make of it, so the same file can be two different models.
-What to do: write the file again with the safetensors library.""",
+What to do: write the file again with the format's own library.""",
 )
 
 BAD_LAYOUT = Rule(
@@ -44,7 +44,7 @@ BAD_LAYOUT = Rule(
 The tensors' byte ranges overlap, leave holes, or do not fit their shapes and number formats.
 
 Why it matters: some weights are not the ones that were saved.
-What to do: write the file again with the safetensors library.""",
+What to do: write the file again with the format's own library.""",
 )
 
 MISSING_SHARD = Rule(

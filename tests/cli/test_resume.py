@@ -56,6 +56,18 @@ def test_the_report_of_a_resumed_audit_is_that_of_one_that_was_never_killed(
     assert not journals(tmp_path), "what is finished needs no journal"
 
 
+def test_a_look_at_some_layers_leaves_the_journal_of_a_killed_audit(model: Path, tmp_path: Path) -> None:
+    killed = started(model, tmp_path / "killed.json", "--resume", home=tmp_path)
+    while not any(path.stat().st_size >= 100_000 for path in journals(tmp_path)):
+        assert killed.poll() is None
+        time.sleep(0.001)
+    killed.kill()
+    killed.wait(PATIENCE_SECONDS)
+    look = started(model, tmp_path / "look.json", "--resume", "--layers", "*.layers.0.*", home=tmp_path)
+    assert look.wait(PATIENCE_SECONDS) == 0
+    assert journals(tmp_path)
+
+
 def test_a_small_audit_keeps_no_journal_unasked(tmp_path: Path) -> None:
     save_file({"a.weight": np.ones((4, 4), np.float32)}, tmp_path / "a.safetensors")
     run = started(tmp_path / "a.safetensors", tmp_path / "a.json", home=tmp_path / "home")

@@ -126,6 +126,8 @@ HOSTILE: tuple[Hostile, ...] = (
     _bent("two arrays of one name", {"a": {"b": W}, "a.b": W}, "flax-duplicate-name"),
     _bent("a key that is not UTF-8", {Raw(b"\xa1\xff"): W}, "flax-not-utf8"),
     _bent("a key of a mebibyte", {"w" * (1 << 20): W}, "flax-text-too-long"),
+    _bent("two keys that make a name of 1,201 characters", {"w" * 600: {"w" * 600: W}}, "flax-name-too-long"),
+    _bent("keys of 1,201 characters that lead to no array", {"w" * 600: {"w" * 600: None}}, "flax-name-too-long"),
     Hostile("1,000 maps in one another", nested(1000), "JN003", "flax-too-deep"),
     _bent("300,000 values", {"a": [None] * 300_000}, "flax-too-many-values"),
     _array("a shape that is a number", array(2)),

@@ -74,11 +74,11 @@ def wrapped(content: bytes, more: bytes = b"") -> bytes:
     return field(1, 10) + field(2, "tests") + field(7, content) + field(8, field(2, 21)) + more
 
 
-def nested(depth: int) -> bytes:
-    """A model with so many graphs inside one another."""
+def nested(depth: int, *, name: str = "") -> bytes:
+    """A model with so many graphs inside one another, in nodes of this name."""
     inner = graph(tensor())
     for _ in range(depth - 1):
-        inner = graph(more=field(1, node("If", field(1, "then_branch") + field(6, inner))))
+        inner = graph(more=field(1, node("If", field(1, "then_branch") + field(6, inner), name=name)))
     return wrapped(inner)
 
 
@@ -104,6 +104,7 @@ def _outside(name: str, location: str) -> Hostile:
     return _misplaced(name, model(external(location=location)), "onnx-unsafe-location")
 
 
+FUNCTION_OF_A_LONG_NAME = field(25, field(1, "f" * 1000) + field(7, node("Constant", field(5, tensor()))))
 SPLIT = tensor(raw=None, more=field(4, EIGHT[:4]) + field(4, EIGHT[4:]))
 
 HOSTILE: tuple[Hostile, ...] = (
@@ -122,6 +123,9 @@ HOSTILE: tuple[Hostile, ...] = (
         "onnx-text",
     ),
     _bent("a name of a mebibyte", model(tensor("w" * (1 << 20))), "onnx-text"),
+    _bent("a name of 1,001 characters", model(tensor("w" * 1001)), "onnx-name-too-long"),
+    _bent("a way of 1,100 characters", nested(3, name="n" * 500), "onnx-name-too-long"),
+    _bent("a function of a long name", wrapped(graph(), FUNCTION_OF_A_LONG_NAME), "onnx-name-too-long"),
     _bent("two raw_data", model(tensor(more=field(9, EIGHT))), "onnx-repeated-field"),
     _bent("two tensors of one name", model(tensor(), tensor()), "onnx-duplicate-name"),
     _bent("two graphs with one name in them", model(tensor()) + field(7, graph(tensor())), "onnx-duplicate-name"),

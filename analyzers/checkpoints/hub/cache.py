@@ -4,11 +4,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaynes_audit.analyzers.checkpoints.hub.client import bounded
-from jaynes_audit.analyzers.checkpoints.hub.errors import not_downloaded
+from jaynes_audit.analyzers.checkpoints.hub.client import TRIES_TO_BEGIN, bounded
+from jaynes_audit.analyzers.checkpoints.hub.digests import digest, listed_digest
+from jaynes_audit.analyzers.checkpoints.hub.errors import gave_up, not_downloaded
 from jaynes_audit.analyzers.checkpoints.hub.location import HubLocation
+from jaynes_audit.analyzers.checkpoints.hub.patience import Attempts, Interrupted
 from jaynes_audit.analyzers.checkpoints.hub.repository import HubFile, Repository
-from jaynes_audit.analyzers.checkpoints.quoted import quoted, quoted_path
+from jaynes_audit.analyzers.checkpoints.quoted import quoted
 from jaynes_audit.analyzers.checkpoints.reading import translated
 from jaynes_audit.analyzers.errors import CouldNotRead
 
@@ -51,15 +53,27 @@ def downloaded(repository: Repository, file: HubFile) -> Path:
 
 
 def _download(repository: Repository, file: HubFile) -> Path:
-    from huggingface_hub import constants, hf_hub_download  # noqa: PLC0415 - as above
-    from huggingface_hub.utils.tqdm import silent_tqdm  # noqa: PLC0415
-
+    """Download a file and compare it with the listing, which huggingface_hub does by its size alone."""
     client, asked = repository.client, repository.asked(file.path)
     if file.size_bytes >= TELL_FROM_BYTES:
         client.patience.tell(f"downloading {asked} into the cache: {file.size_bytes:,} bytes")
+    attempts = Attempts(client.patience, unreachable_tries=TRIES_TO_BEGIN)
+    while True:
+        try:
+            return _as_listed(_fetched(repository, file), file)
+        except Interrupted as failure:
+            if not attempts.wait(failure, what=asked):
+                raise gave_up(asked, failure) from None
+
+
+def _fetched(repository: Repository, file: HubFile) -> Path:
+    from huggingface_hub import constants, hf_hub_download  # noqa: PLC0415 - as above
+    from huggingface_hub.utils.tqdm import silent_tqdm  # noqa: PLC0415
+
+    client = repository.client
     try:
         with bounded(client.patience):
-            path = Path(
+            return Path(
                 hf_hub_download(
                     repository.repo,
                     file.path,
@@ -70,10 +84,22 @@ def _download(repository: Repository, file: HubFile) -> Path:
                 )
             )
     except Exception as error:  # noqa: BLE001 - of huggingface_hub, httpx, hf_xet or the system: each ends here
-        raise not_downloaded(asked, error, cache=constants.HF_HUB_CACHE) from None
-    if path.stat().st_size != file.size_bytes:
-        raise CouldNotRead(f"{quoted_path(path)} in the cache is damaged; delete it, and run this again")
-    return path
+        raise not_downloaded(repository.asked(file.path), error, cache=constants.HF_HUB_CACHE) from None
+
+
+def _as_listed(path: Path, file: HubFile) -> Path:
+    """Give a downloaded file, or remove it where it is not what the listing names. Raises Interrupted."""
+    with translated(path), path.open("rb") as stream:
+        found = digest(stream, file)
+    if found == listed_digest(file):
+        return path
+    with translated(path):
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+    raise Interrupted(
+        "what was downloaded has another digest than the Hub lists, and was removed from the cache",
+        advice="run it again; if it stays so, look at what stands between the Hub and here",
+    )
 
 
 def _remember(repository: Repository) -> None:

@@ -7,6 +7,7 @@ hold signed addresses, and requests that huggingface_hub makes for us without a 
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -21,8 +22,10 @@ from jaynes_audit.analyzers.checkpoints.hub.errors import (
     TRANSIENT_STATUSES,
     Asked,
     gave_up,
+    host_of,
     interrupted_by,
     interrupted_by_status,
+    parts_of,
     refused,
 )
 from jaynes_audit.analyzers.checkpoints.hub.patience import Attempts, Interrupted, Pace, Patience
@@ -33,8 +36,13 @@ USER_AGENT = "jaynes-audit"
 TRIES_TO_BEGIN = 3  # connections to a Hub that has not answered yet
 LARGEST_ANSWER_BYTES = 64 << 20  # of the API; a page of a listing has 1,000 rows of some 300 bytes
 OK = 200
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MOST_REDIRECTS = 6
 
+_ANYWHERE = {"User-Agent": USER_AGENT}  # what every request carries, to whatever server
 _NEXT_PAGE = re.compile(r'<([^>]*)>\s*;\s*rel="next"')
+
+_PORTS = {"http": 80, "https": 443}
 
 _ASKING: ContextVar[Patience | None] = ContextVar("_ASKING", default=None)
 """The patience of our own request that this thread is in, if it is in one."""
@@ -86,8 +94,7 @@ class Client:
     @property
     def headers(self) -> dict[str, str]:
         """What every request to the Hub carries, and none to another server."""
-        named = {"User-Agent": USER_AGENT}
-        return named | {"Authorization": f"Bearer {self.token}"} if self.token else named
+        return _ANYWHERE | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
 
     def asked(self, repo: str, *, revision: str = "", commit: str = "", path: str = "") -> Asked:
         """Say what is asked, for the sentences about errors."""
@@ -102,15 +109,16 @@ class Client:
 
     def is_hub(self, url: str) -> bool:
         """Whether an address is the Hub's own, and so may be given the token."""
-        return _origin(url) == _origin(self.endpoint)
+        origin = _origin(url)
+        return origin is not None and origin == _origin(self.endpoint)
 
     def resolve_url(self, asked: Asked) -> str:
         """Give the address that leads to a file's bytes at the pinned commit."""
         return f"{self.endpoint}/{asked.repo}/resolve/{asked.commit}/{quote(asked.path)}"
 
     @contextmanager
-    def answer(self, method: str, url: str, *, headers: Mapping[str, str], redirects: bool = False) -> Iterator[Answer]:
-        """Send one request, and give its answer before its body is read.
+    def answer(self, method: str, url: str, *, headers: Mapping[str, str]) -> Iterator[Answer]:
+        """Send one request, and give its answer before its body is read. No redirect is followed.
 
         Raises:
             Interrupted: when another request may succeed.
@@ -125,15 +133,15 @@ class Client:
         try:
             with (
                 _asking(patience),
-                session.stream(method, url, headers=dict(headers), timeout=timeout, follow_redirects=redirects) as got,
+                session.stream(method, url, headers=dict(headers), timeout=timeout, follow_redirects=False) as got,
             ):
                 yield got
         except _http_errors() as error:
-            raise interrupted_by(error, _host(url)) from None
+            raise interrupted_by(error, host_of(url)) from None
         except RuntimeError as error:
             if not session.is_closed:  # by another thread, after its connection failed
                 raise
-            raise interrupted_by(error, _host(url)) from None
+            raise interrupted_by(error, host_of(url)) from None
 
     def get_json(self, url: str, asked: Asked) -> tuple[Any, str]:
         """Ask the Hub's API: what it answered, and the address of the page that follows, "" after the last.
@@ -150,19 +158,35 @@ class Client:
                     raise gave_up(asked, failure) from None
 
     def _get_json(self, url: str, asked: Asked) -> tuple[Any, str]:
-        with self.answer("GET", url, headers=self.headers, redirects=True) as answer:
-            if answer.status_code in TRANSIENT_STATUSES:
-                raise interrupted_by_status(answer.status_code, answer.headers)
-            if answer.status_code != OK:
-                raise refused(asked, answer.status_code, answer.headers)
-            content = bytearray()
-            pace = Pace(self.patience)
-            for piece in answer.iter_bytes():
-                content += piece
-                pace.add(len(piece))
-                if len(content) > LARGEST_ANSWER_BYTES:
-                    raise CouldNotRead(f"the Hub's answer about {asked} has no end; check HF_ENDPOINT")
-            following = _NEXT_PAGE.search(answer.headers.get("Link", ""))
+        """Follow redirects by hand, for httpx would read their bodies, which may have no end."""
+        for _ in range(MOST_REDIRECTS + 1):
+            with self.answer("GET", url, headers=self.headers if self.is_hub(url) else _ANYWHERE) as answer:
+                if answer.status_code not in REDIRECTS:
+                    content = self._content(answer, asked)
+                    return self._parsed(content, url, answer.headers.get("Link", ""))
+                location = answer.headers.get("Location", "")
+            try:
+                url = urljoin(url, location)
+            except ValueError:
+                break
+        raise Interrupted("the Hub redirects to nowhere", advice="check HF_ENDPOINT")
+
+    def _content(self, answer: Answer, asked: Asked) -> bytes:
+        if answer.status_code in TRANSIENT_STATUSES:
+            raise interrupted_by_status(answer.status_code, answer.headers)
+        if answer.status_code != OK:
+            raise refused(asked, answer.status_code, answer.headers)
+        content = bytearray()
+        pace = Pace(self.patience)
+        for piece in answer.iter_bytes():
+            content += piece
+            pace.add(len(piece))
+            if len(content) > LARGEST_ANSWER_BYTES:
+                raise CouldNotRead(f"the Hub's answer about {asked} has no end; check HF_ENDPOINT")
+        return bytes(content)
+
+    def _parsed(self, content: bytes, url: str, link: str) -> tuple[Any, str]:
+        following = _NEXT_PAGE.search(link)
         try:
             return json.loads(content), self._own(urljoin(url, following[1])) if following else ""
         except (ValueError, RecursionError):
@@ -180,8 +204,9 @@ def hub_client(*, endpoint: str = "", token: str = "", patience: Patience | None
     """Make a client; what is not given is what huggingface_hub's environment says (HF_ENDPOINT, HF_TOKEN, HF_HOME ...).
 
     Raises:
-        CouldNotRead: when the token cannot be one, or cannot be read.
+        CouldNotRead: when HF_ENDPOINT is no address, or the token cannot be one, or cannot be read.
     """
+    _check_endpoint()
     from huggingface_hub import constants  # noqa: PLC0415 - as above
 
     patience = patience or Patience()
@@ -192,6 +217,25 @@ def hub_client(*, endpoint: str = "", token: str = "", patience: Patience | None
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise CouldNotRead("the token holds characters that no token has; correct HF_TOKEN, or log in again")
     return Client(endpoint=(endpoint or constants.ENDPOINT).rstrip("/"), token=token or None, patience=patience)
+
+
+def _check_endpoint() -> None:
+    """See that HF_ENDPOINT, if it is set, is an address: huggingface_hub cannot even be imported with some others.
+
+    The value is never told, for it may hold a password.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT")
+    if endpoint is not None and not _is_endpoint(endpoint):
+        raise CouldNotRead("HF_ENDPOINT is no address of a Hub; write it as https://host")
+
+
+def _is_endpoint(address: str) -> bool:
+    parts = parts_of(address)
+    if parts is None or parts.scheme not in _PORTS or host_of(address) != parts.hostname:
+        return False
+    # A password with a "/", "?" or "#" in it leaves an "@" in the path, or a query, or a fragment.
+    is_bare = not (parts.query or parts.fragment or "@" in parts.path)
+    return is_bare and address.isprintable() and " " not in address
 
 
 def _token_of_the_machine(patience: Patience) -> str:
@@ -208,7 +252,8 @@ def _token_of_the_machine(patience: Patience) -> str:
 
 
 def is_offline() -> bool:
-    """Whether HF_HUB_OFFLINE forbids requests."""
+    """Whether HF_HUB_OFFLINE forbids requests. Raises CouldNotRead when HF_ENDPOINT is no address."""
+    _check_endpoint()
     from huggingface_hub import constants  # noqa: PLC0415 - as above
 
     return constants.HF_HUB_OFFLINE
@@ -296,10 +341,7 @@ def _setup_errors() -> tuple[type[Exception], ...]:
     return (*_http_errors(), ValueError, ImportError)
 
 
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or ""
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+def _origin(url: str) -> tuple[str, str | None, int | None] | None:
+    """The scheme, host and port of an address; None when it makes no sense."""
+    parts = parts_of(url)
+    return (parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)) if parts else None

@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from jaynes_audit.analyzers.checkpoints.hub.patience import Interrupted
 from jaynes_audit.analyzers.checkpoints.quoted import quoted, quoted_path
@@ -29,6 +29,8 @@ HIGHER_LIMIT = "set HF_TOKEN if none is set, for the limit is higher with one"
 
 _RATE_LIMIT = re.compile(r"r\s*=\s*(?P<left>\d{1,9})\s*;\s*t\s*=\s*(?P<seconds>\d{1,9})(?!\d)")
 """RateLimit: "resolvers";r=0;t=55 (draft-ietf-httpapi-ratelimit-headers-09)"""
+
+_HOST = re.compile(r"[\w.:%-]{1,253}")  # RFC 1035, section 2.3.4; with letters of all languages, or an IPv6 address
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
@@ -58,9 +60,26 @@ class Asked:
 
 
 def without_credentials(address: str) -> str:
-    """An address without the name and password that may stand in it."""
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    """An address without the name and password that may stand in it; of one that makes no sense, nothing."""
+    parts = parts_of(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts else "the Hub"
+
+
+def host_of(address: str) -> str:
+    """The name of an address's host, fit for a sentence; "the server" where it has none, or one that no host has."""
+    parts = parts_of(address)
+    host = (parts and parts.hostname) or ""
+    return host if _HOST.fullmatch(host) else "the server"
+
+
+def parts_of(address: str) -> SplitResult | None:
+    """The parts of an address; None when it makes no sense, down to its port."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        return None
+    return None if port == 0 else parts
 
 
 def refused(asked: Asked, status: int, headers: Mapping[str, str]) -> CouldNotRead:
@@ -215,8 +234,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 # ---- errors of a download into the cache
 
 
-def not_downloaded(asked: Asked, error: Exception, *, cache: str) -> CouldNotRead:
-    """Tell why huggingface_hub did not put a file into its cache."""
+def not_downloaded(asked: Asked, error: Exception, *, cache: str) -> Interrupted | CouldNotRead:
+    """Tell why huggingface_hub did not put a file into its cache: what another try may not meet, or what each will."""
     for cause in _chain(error):
         number = cause.errno if isinstance(cause, OSError) else None
         if number in _FULL:
@@ -233,22 +252,20 @@ def not_downloaded(asked: Asked, error: Exception, *, cache: str) -> CouldNotRea
         if response is not None:
             status, headers = int(response.status_code), response.headers
             if status in TRANSIENT_STATUSES:
-                return gave_up(asked, interrupted_by_status(status, headers))
+                return interrupted_by_status(status, headers)
+            if urlsplit(str(response.url)).netloc != urlsplit(asked.endpoint).netloc:
+                return Interrupted(f"the storage server answered with status {status}")  # as for an expired address
             return refused(asked, status, headers)
     return _without_response(asked, error)
 
 
-def _without_response(asked: Asked, error: Exception) -> CouldNotRead:
+def _without_response(asked: Asked, error: Exception) -> Interrupted | CouldNotRead:
     kinds = {kind.__name__ for each in _chain(error) for kind in type(each).__mro__}
     if not kinds.isdisjoint({"OfflineModeIsEnabled", "HTTPError"}):
-        host = urlsplit(asked.endpoint).hostname or ""
-        failure = interrupted_by(error, host)
-        return gave_up(asked, failure) if isinstance(failure, Interrupted) else failure
+        return interrupted_by(error, host_of(asked.endpoint))
     if isinstance(error, ValueError) and TOO_LARGE in str(error):
         return CouldNotRead(
             f"{asked} is too large to download without hf_xet; install it with 'pip install hf_xet' and unset "
             "HF_HUB_DISABLE_XET, or read without storing with --stream"
         )
-    return gave_up(
-        asked, Interrupted("its download ended early", advice="run it again, or read without storing with --stream")
-    )
+    return Interrupted("its download ended early", advice="run it again, or read without storing with --stream")

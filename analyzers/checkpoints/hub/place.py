@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from jaynes_audit.analyzers.checkpoints.hub.cache import cached_path, downloaded
@@ -37,6 +38,9 @@ class Reading(Protocol):
     def source(self, file: HubFile) -> Source:
         """The file's bytes for the audit."""
 
+    def stored(self, file: HubFile) -> Path | None:
+        """The file on this machine; None where it is read in place."""
+
 
 class Streamed:
     """Reads files in place. Each thread holds no more than about `window_bytes`."""
@@ -55,6 +59,9 @@ class Streamed:
         """Fetch what is announced, in windows."""
         return RemoteFile(file, self._windows)
 
+    def stored(self, file: HubFile) -> None:
+        """Nowhere."""
+
 
 class Cached:
     """Reads files from the cache, and downloads those that are not there."""
@@ -69,6 +76,10 @@ class Cached:
     def source(self, file: HubFile) -> Source:
         """Map the file in the cache."""
         return open_source(downloaded(self._repository, file), Io.MMAP)
+
+    def stored(self, file: HubFile) -> Path:
+        """In the cache, downloaded when it is not there."""
+        return downloaded(self._repository, file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +141,10 @@ class HubPlace:
     def source(self) -> Source:
         """The file's bytes for the audit. Raises CouldNotRead and RefusedFile."""
         return self.reading.source(self.file)
+
+    def stored(self) -> Path | None:
+        """The file on this machine, downloaded when it is not there; None where it is read in place."""
+        return self.reading.stored(self.file)
 
     def identity(self) -> str:
         """The digest that the Hub names a file by; for a folder, its path and commit."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from jaynes_audit.analyzers.checkpoints.hub.client import Client
@@ -11,6 +11,10 @@ from jaynes_audit.analyzers.checkpoints.hub.location import HubLocation
 from jaynes_audit.analyzers.errors import CouldNotRead
 
 MOST_FILES = 1_000_000  # the Hub asks for fewer than 100,000 in a repository
+MOST_PAGES = 2_000  # of 1,000 rows each, folders among them
+MOST_FOLDERS = 100_000  # each is stored with its whole path
+LONGEST_PATH_BYTES, LONGEST_NAME_BYTES = 4096, 255  # of Linux: PATH_MAX and NAME_MAX in linux/limits.h
+MOST_NAMES = 64  # in a path; repositories have a handful
 LARGEST_FILE_BYTES = (1 << 63) - 1  # of any file system
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -55,14 +59,15 @@ def open_repository(location: HubLocation, client: Client) -> Repository:
     """
     asked = client.asked(location.repo, revision=location.revision)
     commit = _commit(asked, client)
-    files = _listed(client.asked(location.repo, revision=location.revision, commit=commit), client)
+    asked = replace(asked, commit=commit)
+    files = _listed(asked, client)
     return Repository(
         client=client,
         repo=location.repo,
         revision=location.revision,
         commit=commit,
         files=files,
-        folders=_folders(files),
+        folders=_folders(files, asked),
     )
 
 
@@ -78,9 +83,9 @@ def _commit(asked: Asked, client: Client) -> str:
 def _listed(asked: Asked, client: Client) -> dict[str, HubFile]:
     url = f"{client.endpoint}/api/models/{asked.repo}/tree/{asked.commit}?recursive=true"
     files: dict[str, HubFile] = {}
-    seen = set()
+    seen: set[str] = set()
     while url:
-        if url in seen or len(files) > MOST_FILES:
+        if url in seen or len(seen) >= MOST_PAGES or len(files) > MOST_FILES:
             raise CouldNotRead(f"the Hub's list of the files of {asked} has no end; check HF_ENDPOINT")
         seen.add(url)
         rows, url = client.get_json(url, asked)
@@ -88,7 +93,7 @@ def _listed(asked: Asked, client: Client) -> dict[str, HubFile]:
             raise _senseless(asked)
         for row in rows:
             file = _file(row)
-            if file is None:
+            if file is None or file.path in files:
                 raise _senseless(asked)
             if file.path:
                 files[file.path] = file
@@ -102,7 +107,7 @@ def _file(row: object) -> HubFile | None:
     if row.get("type") != "file":
         return HubFile(path="", size_bytes=0)
     path, size, lfs = row.get("path"), row.get("size"), row.get("lfs")
-    if not isinstance(path, str) or not {"", ".", ".."}.isdisjoint(path.split("/")) or _NOT_IN_A_PATH.search(path):
+    if not isinstance(path, str) or not _is_path(path):
         return None
     if type(size) is not int or not 0 <= size <= LARGEST_FILE_BYTES:
         return None
@@ -113,6 +118,15 @@ def _file(row: object) -> HubFile | None:
     return HubFile(path=path, size_bytes=size, sha256=str(digest)) if _matches(_SHA256, digest) else None
 
 
+def _is_path(text: str) -> bool:
+    if _NOT_IN_A_PATH.search(text) or len(text.encode()) > LONGEST_PATH_BYTES:
+        return False
+    names = text.split("/")
+    return len(names) <= MOST_NAMES and all(
+        name not in {"", ".", ".."} and len(name.encode()) <= LONGEST_NAME_BYTES for name in names
+    )
+
+
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
@@ -121,7 +135,8 @@ def _senseless(asked: Asked) -> CouldNotRead:
     return CouldNotRead(f"the Hub's answer about {asked} is not what a Hub answers; check HF_ENDPOINT")
 
 
-def _folders(files: Mapping[str, HubFile]) -> dict[str, dict[str, bool]]:
+def _folders(files: Mapping[str, HubFile], asked: Asked) -> dict[str, dict[str, bool]]:
+    """The folders that the files stand in. Raises CouldNotRead when they are too many, or one is a file too."""
     folders: dict[str, dict[str, bool]] = {"": {}}
     for path in files:
         folder, _, name = path.rpartition("/")
@@ -130,4 +145,8 @@ def _folders(files: Mapping[str, HubFile]) -> dict[str, dict[str, bool]]:
             folders[folder][name] = is_folder
             folder, _, name = folder.rpartition("/")
             is_folder = True
+        if len(folders) > MOST_FOLDERS:
+            raise CouldNotRead(f"{asked} has more than {MOST_FOLDERS:,} folders, which no model has; check HF_ENDPOINT")
+    if not files.keys().isdisjoint(folders):
+        raise _senseless(asked)
     return folders

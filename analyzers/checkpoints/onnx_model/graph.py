@@ -34,6 +34,8 @@ FIRST_PRINTABLE = 0x20
 BLANKS = frozenset(b"\t\n\r")
 MOST_TENSORS = 200_000  # several times those of the largest models
 MOST_FIELDS_OF_A_NODE = 10_000
+LONGEST_NAME = 1_000  # characters, with the way to it
+MOST_CHARACTERS = 1 << 24  # of all names together: 100,000 tensors with names of 160
 DEEPEST = 32  # graphs within graphs; protobuf's own parsers stop at 100 messages, which are 33 graphs
 
 NUMBER, PART = frozenset({Form.VARINT}), frozenset({Form.DELIMITED})
@@ -195,15 +197,19 @@ def _told_apart(tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], dict[str
     """The tensors without those that have the bytes of another, the aliases among those, and the others."""
     aliases: dict[str, str] = {}
     overlapping: list[str] = []
-    reached: dict[Place, Tensor] = {}
+    firsts: dict[Tensor, str] = {}
+    reached: dict[Place, int] = {}
     for tensor in sorted(tensors, key=attrgetter("start", "end")):
-        before = reached.get(tensor.file)
-        if before is None or before.end <= tensor.start or tensor.start == tensor.end:
-            reached[tensor.file] = tensor
-        elif replace(tensor, name=before.name) == before:
-            aliases[tensor.name] = before.name
+        if tensor.start == tensor.end:
+            continue
+        nameless, end = replace(tensor, name=""), reached.get(tensor.file, 0)
+        if tensor.start >= end:
+            firsts[nameless] = tensor.name
+        elif nameless in firsts:
+            aliases[tensor.name] = firsts[nameless]
         else:
             overlapping.append(tensor.name)
+        reached[tensor.file] = max(end, tensor.end)
     dropped = {*aliases, *overlapping}
     return tuple(tensor for tensor in tensors if tensor.name not in dropped), aliases, overlapping
 
@@ -220,7 +226,12 @@ class _Walk:
     def messages(self) -> dict[str, Message]:
         """All tensors' messages, by the tensors' names."""
         found: dict[str, Message] = {}
+        characters = 0
         for name, message in self._model():
+            characters += len(_bounded(name))
+            if characters > MOST_CHARACTERS:
+                fault = f"has tensors whose names have more than {MOST_CHARACTERS:,} characters"
+                raise bad(fault, "onnx-name-too-long")
             if name in found:
                 raise bad(f"has two tensors called {quoted(name)}", "onnx-duplicate-name")
             if len(found) == MOST_TENSORS:
@@ -266,8 +277,9 @@ class _Walk:
                     yield way + message.name, message
                 case Graph.SPARSE_INITIALIZER:
                     for message in self._values(each):
-                        self._sparse.append(way + message.name)
-                        yield way + message.name, message
+                        name = way + message.name
+                        self._sparse.append(name)
+                        yield name, message
 
     def _function(self, at: Field) -> Iterator[tuple[str, Message]]:
         way = ""
@@ -292,7 +304,7 @@ class _Walk:
             name = way + (self._text(label) if label else operator)
             if operator != CONSTANT:
                 name += "".join(f".{self._text(part)}" for part in parts if part.number == Attribute.NAME)
-            yield from self._attribute(parts, name, depth)
+            yield from self._attribute(parts, _bounded(name), depth)
 
     def _attribute(self, parts: list[Field], name: str, depth: int) -> Iterator[tuple[str, Message]]:
         values = [part for part in parts if part.number != Attribute.NAME]
@@ -317,3 +329,10 @@ class _Walk:
 
     def _text(self, at: Field) -> str:
         return self._wire.text(at, LONGEST_TEXT)
+
+
+def _bounded(name: str) -> str:
+    """A name, if it is not too long: those inside it begin with it over and over, and would outgrow the file."""
+    if len(name) > LONGEST_NAME:
+        raise bad(f"has a name of {len(name):,} characters where {LONGEST_NAME:,} are the limit", "onnx-name-too-long")
+    return name

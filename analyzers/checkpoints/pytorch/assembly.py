@@ -12,7 +12,7 @@ from jaynes_audit.analyzers.checkpoints.pytorch.machine import about_unknown
 from jaynes_audit.analyzers.checkpoints.pytorch.naming import Found
 from jaynes_audit.analyzers.checkpoints.pytorch.objects import Global, Quantiser, Storage, Unreadable, View
 from jaynes_audit.analyzers.checkpoints.pytorch.sharing import Extent, Shares, shares_of
-from jaynes_audit.analyzers.checkpoints.quoted import listed
+from jaynes_audit.analyzers.checkpoints.quoted import listed, quoted
 from jaynes_audit.analyzers.checkpoints.tensor import Defect, Tensor, WeightFile
 from jaynes_audit.analyzers.dtypes import BITS, COMPLEX, Dtype
 
@@ -114,7 +114,10 @@ class _Sorting:
         self._views[view.storage.key].append((order, view))
 
     def shared(self) -> tuple[dict[str, str], tuple[str, ...]]:
-        """The tensors that are other tensors' bytes: aliases, and remarks on those that are only part of another."""
+        """The tensors that are other tensors' bytes: aliases, and a remark on those that are only part of another.
+
+        Those of which another has some bytes, or may have, become undecoded.
+        """
         whole = Shares()
         for views in self._views.values():
             if len(views) > 1:
@@ -126,16 +129,15 @@ class _Sorting:
         # What a view is the same as may be passed over itself, or be the same as a third.
         same = {self.tensors[order].name: whole.same.get(first, first) for order, first in whole.same.items()}
         same |= {name: whole.same.get(first, first) for name, first in self._copies.items()}
+        across = {self.tensors[order].name: kept for order, kept in whole.across.items()}
+        across |= {name: whole.across[first] for name, first in same.items() if first in whole.across}
+        for name, kept in across.items():
+            self.undecoded[name] = f"it may share a part of its bytes with {quoted(self.tensors[kept].name)}"
         aliases = {name: self.tensors[first].name for name, first in same.items() if first not in self.passed_over}
-        notes = (
-            f"{_count(names)} {fate}: {listed(names)}"
-            for relation, fate in (
-                (whole.inside, "inside the bytes of another tensor, and counted there"),
-                (whole.across, "across the bytes of another tensor, and passed over"),
-            )
-            if (names := [self.tensors[order].name for order in relation])
-        )
-        return aliases, tuple(notes)
+        inside = [self.tensors[order].name for order in whole.inside]
+        inside += [name for name, first in same.items() if first in whole.inside]
+        fate = "inside the bytes of another tensor, and counted there"
+        return aliases, (f"{_count(inside)} {fate}: {listed(inside)}",) if inside else ()
 
     def remarks(self) -> tuple[str, ...]:
         """What readers should know of tensors that are not audited in full or not in the shape they had."""

@@ -29,6 +29,7 @@ from jaynes_audit.analyzers.checkpoints.pytorch.objects import (
 from jaynes_audit.analyzers.dtypes import COMPLEX, Dtype
 
 LARGEST_RANK = 64  # as torch and NumPy have it
+LONGEST_KEY = 255  # characters of a storage's name; torch counts them
 LARGEST_NUMBER = (1 << 63) - 1  # sizes, strides and offsets are int64
 # Where arguments stand: first the storage, the offset, the size and the stride, then what differs.
 VIEW_ARGUMENTS = 4
@@ -83,7 +84,9 @@ def storage_of(persistent_id: object, folder: str) -> Storage | Record:
         RefusedFile: JN020 when it is neither.
     """
     match persistent_id:
-        case ("storage", Global() as kind, str(key), _, int(count), *more) if len(more) <= 1 and count >= 0:
+        case ("storage", Global() as kind, str(key), _, int(count), *more) if (
+            len(more) <= 1 and count >= 0 and len(key) <= LONGEST_KEY
+        ):
             element = STORAGES.get(kind)
             if element is None or isinstance(count, bool) or count > LARGEST_NUMBER:
                 raise unsafe(f"has a storage of {kind_of(kind)}", "odd-storage")
@@ -161,7 +164,9 @@ def _counts(values: object) -> tuple[int, ...]:
         raise bad_layout(f"has {kind_of(values)} for a size or a stride", "odd-size")
     if len(values) > LARGEST_RANK:
         raise bad_layout(f"has a tensor of {len(values):,} dimensions", "rank-too-large")
-    return tuple(map(_count, values))
+    for value in values:
+        _count(value)
+    return tuple(values)  # a tuple is not copied: the same one can stand in many tensors
 
 
 def _refuse_outside(view: View) -> None:

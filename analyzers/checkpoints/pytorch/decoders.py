@@ -14,8 +14,12 @@ from jaynes_audit.analyzers.dtypes import BITS, NUMPY_DTYPES, Dtype
 
 Codes = npt.NDArray[np.generic]
 
-WINDOW_BYTES = 1 << 18  # of a window that is read for however little of it is wanted
-LARGEST_WASTE = 2  # a larger window is read at once when at least half of it is wanted
+SMALL_BYTES = 32 << 10  # of a window read for however little of it is wanted: copying it costs what asking twice does
+LARGEST_BYTES = 2 << 20  # of a window at least a `LARGEST_WASTE`th of which is wanted; transposing more is slower
+LARGEST_WASTE = 4
+JOINED_GAP_BYTES = 64 << 10  # of less between elements it is said that it is needed, too: a list of gaps is long
+BAND_BYTES = 64 << 20  # of the elements that are made at once where a few of them lie all over the file
+LONG_RUN_BYTES = 8 << 10  # so many at a time can be read as well when they are wanted
 CODE_BITS = {Dtype.I8: 8, Dtype.U8: 8, Dtype.I32: 0}  # of quantised codes, where so few can be told apart and counted
 
 _RAW: dict[int, np.dtype[np.generic]] = {size: np.dtype(f"<u{size}") for size in (1, 2, 4, 8)} | {16: np.dtype("<c16")}
@@ -94,9 +98,28 @@ class Strided:
         return ()
 
     def needs(self, first: int, stop: int) -> tuple[Span, ...]:
-        """The windows that the elements are read through, joined where they touch."""
+        """What the windows that the elements are read through lie in, small gaps between them included."""
         merged = simplified(self)
-        return _joined(span for box in boxes(merged.shape, first, stop) for span in _spans(merged, box))
+        return _joined(span for box in boxes(merged.shape, first, stop) for span in _spans_of(merged, box))
+
+    def at_once(self, first: int, stop: int) -> tuple[int, int]:
+        """The elements to make instead, so that the file is not walked through for every few rows.
+
+        In a transposed matrix each row is spread over the whole file, and its neighbours lie beside it everywhere. So
+        these are whole rows, as far as they are so interleaved and at most `BAND_BYTES` of them, but `first` to `stop`
+        where elements follow one another in the file as in the view, or in long runs.
+        """
+        merged = simplified(self)
+        shape, strides = merged.shape, merged.strides
+        turned = [axis for axis, stride in enumerate(strides) if stride < max(strides[axis:])]
+        most = BAND_BYTES // _element_bytes(merged)
+        outermost = next((axis for axis in turned if prod(shape[axis + 1 :]) <= most), None)
+        if outermost is None or min(strides[axis] for axis in turned) >= LONG_RUN_BYTES:
+            return first, stop
+        row = prod(shape[outermost + 1 :])
+        start = first - first % row
+        end = min(stop + -stop % (shape[outermost] * row), start + most - most % row)
+        return (start, end) if stop <= end else (first, stop)
 
     def decode(self, read: Read, first: int, stop: int) -> Decoded:
         """The elements, one window of the file after the other. Raises what `read` does."""
@@ -137,22 +160,30 @@ class _Window(NamedTuple):
 def _windows(view: Strided, start: int, place: tuple[slice, ...]) -> Iterator[_Window]:
     """The windows of the box at byte `start` that is sliced by `place`: few where little lies between its elements."""
     lengths = tuple(part.stop - part.start for part in place)
-    bytes_read = _bytes_across(view, lengths)
-    if bytes_read <= max(WINDOW_BYTES, LARGEST_WASTE * prod(lengths) * _element_bytes(view)):
+    across, wanted = _bytes_across(view, lengths), prod(lengths) * _element_bytes(view)
+    if across <= max(SMALL_BYTES, min(LARGEST_BYTES, LARGEST_WASTE * wanted)):
         yield _Window(start, place, lengths)
         return
-    axis = max((axis for axis, length in enumerate(lengths) if length > 1), key=view.strides.__getitem__)
+    axis = _widest(view, lengths)
     stride = view.strides[axis]
-    within = bytes_read - (lengths[axis] - 1) * stride
-    step = 1 + max(0, WINDOW_BYTES - within) // stride
+    within = across - (lengths[axis] - 1) * stride
+    is_dense = max(stride, within) <= LARGEST_WASTE * wanted // lengths[axis]
+    step = 1 + max(0, (LARGEST_BYTES if is_dense else SMALL_BYTES) - within) // stride
     for at in range(place[axis].start, place[axis].stop, step):
         part = slice(at, min(place[axis].stop, at + step))
         yield from _windows(view, start + (at - place[axis].start) * stride, (*place[:axis], part, *place[axis + 1 :]))
 
 
 def _windows_of(view: Strided, box: Box) -> Iterator[_Window]:
-    start = view.start + sum(index * stride for index, stride in zip(box.starts, view.strides, strict=True))
-    return _windows(view, start, tuple(slice(0, length) for length in box.lengths))
+    return _windows(view, _start_of(view, box), tuple(slice(0, length) for length in box.lengths))
+
+
+def _start_of(view: Strided, box: Box) -> int:
+    return view.start + sum(index * stride for index, stride in zip(box.starts, view.strides, strict=True))
+
+
+def _widest(view: Strided, lengths: tuple[int, ...]) -> int:
+    return max((axis for axis, length in enumerate(lengths) if length > 1), key=view.strides.__getitem__)
 
 
 def _bytes_across(view: Strided, lengths: tuple[int, ...]) -> int:
@@ -160,9 +191,30 @@ def _bytes_across(view: Strided, lengths: tuple[int, ...]) -> int:
     return apart + _element_bytes(view)
 
 
-def _spans(view: Strided, box: Box) -> Iterator[Span]:
-    for window in _windows_of(view, box):
-        yield Span(view.file, window.start, window.start + _bytes_across(view, window.lengths))
+def _spans(view: Strided, start: int, lengths: tuple[int, ...]) -> Iterator[Span]:
+    """What the windows of the box at byte `start` lie in: one span where only small gaps are between them."""
+    across, wanted = _bytes_across(view, lengths), prod(lengths) * _element_bytes(view)
+    if across <= LARGEST_WASTE * wanted or _largest_gap(view, lengths) < JOINED_GAP_BYTES:
+        yield Span(view.file, start, start + across)
+        return
+    axis = _widest(view, lengths)
+    inner = (*lengths[:axis], 1, *lengths[axis + 1 :])
+    for index in range(lengths[axis]):
+        yield from _spans(view, start + index * view.strides[axis], inner)
+
+
+def _spans_of(view: Strided, box: Box) -> Iterator[Span]:
+    return _spans(view, _start_of(view, box), box.lengths)
+
+
+def _largest_gap(view: Strided, lengths: tuple[int, ...]) -> int:
+    """The most bytes between neighbouring elements of a box, in the order of the file."""
+    largest, within = 0, _element_bytes(view)
+    for stride, length in sorted(zip(view.strides, lengths, strict=True)):
+        if length > 1:
+            largest = max(largest, stride - within)
+            within += (length - 1) * stride
+    return largest
 
 
 def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
@@ -298,7 +350,7 @@ class Chunked:
             span
             for box in boxes(self.shape, first, stop)
             for chunk, inside, _ in self._shares(box)
-            for span in _spans(chunk.stored, inside)
+            for span in _spans_of(chunk.stored, inside)
         )
 
     def decode(self, read: Read, first: int, stop: int) -> Decoded:

@@ -7,7 +7,7 @@ safetensors file that the `.distcp` file then ends with. Source: `torch/distribu
 """
 
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -38,11 +38,6 @@ LARGEST_RANK = 64  # as torch and NumPy have it
 BITS_PER_BYTE = 8
 ZIP = b"PK\3\4"
 WRITE_AGAIN = "save the checkpoint again"
-
-
-def is_distributed(names: Collection[str]) -> bool:
-    """Whether a folder with files of these names is a distributed checkpoint."""
-    return METADATA in names and any(name.endswith(SUFFIX) for name in names)
 
 
 def read_distributed(folder: Place) -> WeightFile:
@@ -118,13 +113,13 @@ class _Metadata:
     def __init__(self, root: object) -> None:
         self._tensors = _dict(root, "state_dict_metadata")
         self._paths = _fields(root).get("planner_data")
-        self._items: dict[tuple[str, tuple[int, ...]], _Item] = {}
+        self._items: dict[tuple[str, str], _Item] = {}
         for key, value in _dict(root, "storage_data").items():
             index = _fields(key.value if isinstance(key, OddKey) else key)
             name, offset = index.get("fqn"), index.get("offset")
             if not isinstance(name, str):
                 raise _bad("has an item without a name", "distributed-item")
-            self._items[name, () if offset is None else _numbers(offset, name)] = _item(name, value)
+            self._items[_item_key(name, () if offset is None else _numbers(offset, name))] = _item(name, value)
 
     def file_names(self) -> list[str]:
         """The files that it names, each once and in order."""
@@ -150,12 +145,17 @@ class _Metadata:
 
     def item(self, name: str, offsets: tuple[int, ...]) -> _Item:
         """Where the chunk of a tensor that begins at these offsets lies."""
-        found = self._items.get((name, offsets))
+        found = self._items.get(_item_key(name, offsets))
         if found is None and not any(offsets):
-            found = self._items.get((name, ()))  # a tensor of one chunk may have been saved without an offset
+            found = self._items.get(_item_key(name, ()))  # a tensor of one chunk may have been saved without an offset
         if found is None:
             raise _bad(f"does not say where tensor {quoted(name)} from {list(offsets)} on lies", "distributed-item")
         return found
+
+
+def _item_key(name: str, offsets: Sequence[int]) -> tuple[str, str]:
+    """The key of a chunk: text, for numbers could be chosen so that their hashes collide."""
+    return name, ",".join(map(str, offsets))
 
 
 def _fields(value: object) -> Mapping[object, object]:

@@ -6,7 +6,7 @@ and BUILD are handed to `constructing`, which knows a fixed list of names and ma
 Source of the opcodes' meaning: `Lib/pickletools.py` and `Lib/pickle.py` of CPython 3.13.
 
 What a hostile pickle can do here is waste its own bytes: each opcode costs at most some hundred bytes of memory and
-copies nothing that is already there, and there may be MOST_OPCODES of them.
+copies nothing that is already there, and there may be MOST_OPCODES of them. What takes the most memory is counted.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +21,7 @@ from jaynes_audit.analyzers.checkpoints.pytorch.objects import (
     Record,
     Skipped,
     Storage,
+    View,
     bad_layout,
     kind_of,
     unsafe,
@@ -29,6 +30,8 @@ from jaynes_audit.analyzers.checkpoints.quoted import listed, quoted
 from jaynes_audit.analyzers.errors import RefusedFile
 
 MOST_OPCODES = 16_000_000  # 400,000 tensors, at 40 opcodes for a tensor
+MOST_OF_A_KIND = 500_000  # of tensors, records or storages in one pickle: ten times what the largest models have
+MOST_REMEMBERED = 4_000_000  # objects: eight for each tensor, as torch's pickler has them
 NEWEST_PROTOCOL = 5
 LONGEST_GLOBAL = 1_000  # characters of a module or a name
 LONGEST_INTEGER = 1_024  # bytes of LONG4, as long as anything that a checkpoint counts
@@ -120,6 +123,7 @@ class _Machine:
         self._stack: list[object] = []
         self._below: list[list[object]] = []  # the stacks under each MARK
         self.memo: dict[int, object] = {}
+        self._made: dict[type, int] = {}
 
     def run(self) -> object:
         read, handler_of = self._read, _HANDLERS.get
@@ -229,6 +233,8 @@ class _Machine:
         if not self._stack:
             raise unsafe("remembers from an empty stack", "stack-underflow")
         self.memo[index] = self._stack[-1]
+        if len(self.memo) > MOST_REMEMBERED:
+            raise unsafe(f"remembers more than {MOST_REMEMBERED:,} objects", "memo-too-large")
 
     def recall(self, index: int) -> None:
         try:
@@ -326,13 +332,18 @@ class _Machine:
         callee = self.pop()
         if type(arguments) is not tuple or not isinstance(callee, Global | Record):
             raise unsafe(f"calls {kind_of(callee)} with {kind_of(arguments)}", "odd-call")
-        self.push(constructed(callee, arguments))
+        made = constructed(callee, arguments)
+        if isinstance(made, Record) or (isinstance(made, View) and made is not next(iter(arguments), None)):
+            self.count(made)
+        self.push(made)
 
     def new_object_with_keywords(self) -> None:
         keywords = self.pop()
         self.reduce()
         if keywords:
-            self.push(Record(self.pop(), (), state=keywords))
+            record = Record(self.pop(), (), state=keywords)
+            self.count(record)
+            self.push(record)
 
     def build(self) -> None:
         state = self.pop()
@@ -340,9 +351,17 @@ class _Machine:
 
     def persistent(self) -> None:
         found = storage_of(self.pop(), self._folder)
+        self.count(found)
         if isinstance(found, Storage) and self.storages.setdefault(found.key, found).stored_size != found.stored_size:
             raise bad_layout(f"gives the storage {quoted(found.key)} two different sizes", "storage-size")
         self.push(found)
+
+    def count(self, made: Record | View | Storage) -> None:
+        """Refuse the first object too many of its kind: each takes far more memory than the opcodes that make it."""
+        kind = type(made)
+        self._made[kind] = self._made.get(kind, 0) + 1
+        if self._made[kind] > MOST_OF_A_KIND:
+            raise unsafe(f"makes more than {MOST_OF_A_KIND:,} objects of one kind: {kind_of(made)}", "too-many-objects")
 
     def protocol(self) -> None:
         protocol = self.byte()

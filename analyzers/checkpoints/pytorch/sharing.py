@@ -1,17 +1,20 @@
 """Which views of one storage hold the same bytes, so that no byte is audited twice.
 
 Views that hold the very same bytes are aliases of the first. A view whose bytes another one holds among others is part
-of that one. Where two overlap in any other way, or the strides are too irregular to tell, the one that reaches
-over more bytes is kept and the other passed over.
+of that one. Where two overlap in any other way, or the strides are too irregular to tell, the larger one is kept and
+the other passed over. Among very many, a set of views that is apart by its regularity is kept, such as all columns.
 """
 
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from math import prod
 from operator import attrgetter
+from typing import NamedTuple
 
-MOST_COMPARED = 32  # views of one storage whose elements are compared pair by pair; beyond it by what they reach over
+MOST_COMPARED = 32  # views of one storage whose elements are compared pair by pair; beyond it by regularity and reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,21 +117,50 @@ def _compare_pairs(cluster: Sequence[Extent], shares: Shares) -> None:
             kept.append(extent)
 
 
+class _Reach(NamedTuple):
+    """Bytes that kept views reach over, and the first of those views."""
+
+    start: int
+    end: int
+    kept: Extent
+
+
 def _compare_reaches(cluster: Sequence[Extent], shares: Shares) -> None:
-    """Keep the largest and, beside it, those that do not reach over what one before them reaches over."""
-    largest = _by_size(cluster)[0]
-    reached, last = 0, largest
+    """Keep the regular set with the most bytes and, beside it, those that reach over nothing that a kept one does."""
+    regular = max(_regular_sets(cluster), key=lambda views: (sum(each.count for each in views), -len(views)))
+    reaches = [_Reach(views[0].start, max(each.end for each in views), views[0]) for views in _clusters(regular)]
+    ends = [reach.end for reach in reaches]
+    in_set = {extent.order for extent in regular}
+    reached, last = 0, regular[0]
     for extent in cluster:
-        if extent is largest:
+        if extent.order in in_set:
             continue
-        if largest.start <= extent.start and extent.end <= largest.end and largest.is_dense:
-            shares.note(extent, Relation.INSIDE, largest)
-        elif extent.start < largest.end and largest.start < extent.end:
-            shares.note(extent, Relation.ACROSS, largest)
+        place = bisect_left(ends, extent.start + 1)
+        if place < len(reaches) and reaches[place].start < extent.end:
+            kept = reaches[place].kept
+            is_inside = kept.is_dense and kept.start <= extent.start and extent.end <= kept.end
+            shares.note(extent, Relation.INSIDE if is_inside else Relation.ACROSS, kept)
         elif extent.start < reached:
             shares.note(extent, Relation.ACROSS, last)
         else:
             reached, last = extent.end, extent
+
+
+def _regular_sets(cluster: Sequence[Extent]) -> list[list[Extent]]:
+    """The views in sets, no two of a set with a byte in common, each set in the order of the cluster.
+
+    Those of one set are boxes of the same size on one grid, see `_digits`: two such boxes are the same or apart.
+    """
+    sets: defaultdict[object, list[Extent]] = defaultdict(list)
+    for extent in cluster:
+        radices = sorted({1, *(stride for _, stride in extent.axes)})
+        digits = _digits(extent, radices)
+        if digits is None:
+            sets[extent.order].append(extent)
+        else:
+            grid = tuple((high - low, low % (high - low)) for low, high in digits)
+            sets[tuple(radices), grid].append(extent)
+    return list(sets.values())
 
 
 def _relation(extent: Extent, other: Extent) -> Relation:

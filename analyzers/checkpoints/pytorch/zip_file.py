@@ -5,7 +5,7 @@ Source: `torch/serialization.py` (`_save`, `_load`) and `caffe2/serialize/inline
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import BinaryIO
@@ -97,7 +97,10 @@ class _Archive:
         self._members = found
         first = next(iter(found), "")
         self._root = first[: first.find("/") + 1]  # as PyTorchStreamReader::init has it
-        pickles = [name for name in found if name.rpartition("/")[2] == PICKLE and name.count("/") <= 1]
+        _refuse_ambiguous_case(found, [self._root + name for name in (PICKLE, CONSTANTS, BYTE_ORDER)])
+        pickles = [
+            name for name in found if _folded(name.rpartition("/")[2]) == PICKLE.encode() and name.count("/") <= 1
+        ]
         if pickles and pickles != [self._root + PICKLE]:
             raise RefusedFile(
                 f"this zip archive has its pickle in other places than torch looks for it: {listed(pickles)}; "
@@ -113,8 +116,8 @@ class _Archive:
             )
 
     def has(self, name: str) -> bool:
-        """Whether there is a member of this name in torch's folder."""
-        return self._root + name in self._members
+        """Whether there is a member of this name in torch's folder. Torch gives ASCII names alone."""
+        return name.isascii() and self._root + name in self._members
 
     def unpickled(self, stream: BinaryIO, name: str, *, is_script: bool) -> Unpickled:
         """What the pickle of this name holds, and nothing behind it."""
@@ -159,6 +162,27 @@ class _Archive:
                 case="zip-compressed-storage",
             )
         return member
+
+
+def _refuse_ambiguous_case(names: Collection[str], looked_for: Sequence[str]) -> None:
+    """Refuse names that only differ in the case of ASCII letters, which torch's own lookup takes for one.
+
+    Also one that torch would take for a name it looks for. Source: `mz_zip_reader_locate_file_v2` of torch's miniz.
+    """
+    exact: dict[bytes, str] = {}
+    for name in (*looked_for, *names):
+        other = exact.setdefault(_folded(name), name)
+        if other != name:
+            raise RefusedFile(
+                f"this zip archive has a member {quoted(name)} that torch takes for {quoted(other)}, for it does not "
+                f"tell capital letters from small ones; {DO_NOT_LOAD}",
+                rule="JN009",
+                case="zip-letter-case",
+            )
+
+
+def _folded(name: str) -> bytes:
+    return name.encode().lower()  # of bytes, only ASCII letters have a lower case
 
 
 def _refuse_bad_checksum(stream: BinaryIO, member: Member) -> None:

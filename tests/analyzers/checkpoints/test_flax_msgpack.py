@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaynes_audit.analyzers.checkpoints import flax_msgpack
 from jaynes_audit.analyzers.checkpoints.flax_msgpack import looks_like_flax, read_flax
 from jaynes_audit.analyzers.checkpoints.foreign import PROBE
 from jaynes_audit.analyzers.checkpoints.reading import opened
@@ -124,8 +125,9 @@ def test_a_hostile_file_is_refused_for_its_fault(hostile: Hostile) -> None:
         packed({"a": dict.fromkeys(map(str, range(500)), CHUNKS)}),
         b"\xdf\xff\xff\xff\xff",
         nested(64),
+        packed({"a" * 9000: {"b" * 9000: {str(key): W for key in range(1000)}}}),
     ],
-    ids=["many keys", "many chunks", "a huge map", "a deep map"],
+    ids=["many keys", "many chunks", "a huge map", "a deep map", "long names"],
 )
 def test_a_greedy_file_takes_memory_in_proportion_to_its_length(content: bytes) -> None:
     stream = BytesIO(content)
@@ -136,6 +138,15 @@ def test_a_greedy_file_takes_memory_in_proportion_to_its_length(content: bytes) 
         assert tracemalloc.get_traced_memory()[1] < 40 * len(content) + (1 << 20)
     finally:
         tracemalloc.stop()
+
+
+def test_names_are_bounded_one_by_one_and_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = packed({"w" * 499: {"v" * 500: W}, "u" * 1000: W})
+    assert [len(each.name) for each in read(content).tensors] == [1000, 1000]
+    monkeypatch.setattr(flax_msgpack, "MOST_CHARACTERS", 1999)
+    with pytest.raises(RefusedFile) as refusal:
+        read(content)
+    assert (refusal.value.rule, refusal.value.case) == ("JN003", "flax-name-too-long")
 
 
 @pytest.mark.parametrize("content", CORPUS, ids=range(len(CORPUS)))

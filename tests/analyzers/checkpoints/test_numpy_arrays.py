@@ -265,11 +265,37 @@ def test_a_wrong_checksum_shows_when_the_end_is_reached() -> None:
     assert (refusal.value.rule, refusal.value.case) == ("JN009", "zip-broken-member")
 
 
-def test_a_deflated_array_beyond_any_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("arrays", [1, 16])
+def test_deflated_arrays_beyond_any_weights_are_refused(arrays: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numpy_arrays, "LARGEST_ON_TRUST", 1 << 20)
-    content = npz(packed=True, zeros=np.zeros(1 << 20, np.float32))
-    (defect,) = read_archive(content).defects
-    assert (defect.rule, defect.case) == ("JN009", "npz-bomb")
+    content = npz(packed=True, **{f"zeros{each}": np.zeros((1 << 20) // arrays, np.float32) for each in range(arrays)})
+    with pytest.raises(RefusedFile) as refusal:
+        read_archive(content)
+    assert (refusal.value.rule, refusal.value.case) == ("JN009", "npz-bomb")
+
+
+def test_deflated_weights_are_no_bomb_whatever_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numpy_arrays, "LARGEST_ON_TRUST", 0)
+    weights = np.random.default_rng(0).standard_normal((2, 50_000)).astype(np.float32)
+    assert len(read_archive(npz(packed=True, a=weights[0], b=weights[1], mask=np.ones(100_000, bool))).tensors) == 3
+
+
+def test_a_deflated_array_in_fortran_order_is_unpacked_once_for_each_pass() -> None:
+    arrays = [np.asfortranarray(np.arange(30_000.0).reshape(300, 100) + number) for number in range(2)]
+    content = npz(packed=True, a=arrays[0], b=arrays[1])
+    read = 0
+
+    def count(_: object, start: int, end: int) -> memoryview:
+        nonlocal read
+        read += end - start
+        return memoryview(content)[start:end]
+
+    tensors = read_archive(content).tensors
+    for tensor, array in zip(tensors, arrays, strict=True):
+        assert tensor.decoder
+        rows = [tensor.decoder.decode(count, 100 * row, 100 * row + 100).elements for row in range(300)]
+        assert np.array_equal(rows, array)
+    assert read == sum(tensor.end - tensor.start for tensor in tensors)
 
 
 def test_an_array_in_fortran_order_with_huge_rows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,3 +150,39 @@ def test_deflated_members_are_read_forwards_backwards_and_in_turn() -> None:
         name = "ab"[dice.integers(2)]
         start, end = sorted(int(place) for place in dice.integers(0, 600_001, 2))
         assert inflated(read, Path("archive"), found[name], (start, end)) == contents[name][start:end]
+
+
+@pytest.mark.parametrize("comment", [END, b"x" + END + b"y", plain(zipfile.ZIP_STORED)[-22:] + b"X"])
+def test_an_end_record_inside_the_comment_is_refused_whether_it_fits_or_not(comment: bytes) -> None:
+    content = plain(zipfile.ZIP_STORED)
+    content = content[:-2] + len(comment).to_bytes(2, "little") + comment
+    with pytest.raises(RefusedFile) as refusal:
+        members(io.BytesIO(content), len(content))
+    assert (refusal.value.rule, refusal.value.case) == ("JN009", "zip-two-end-records")
+
+
+@pytest.mark.parametrize("kind", [b"up", b"xx"])
+def test_a_second_name_in_an_extra_field_is_refused(kind: bytes) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        info = zipfile.ZipInfo("a")
+        info.extra = b"xx" + b"\6\0" + b"\1" + zlib.crc32(b"a").to_bytes(4, "little") + b"b"
+        archive.writestr(info, b"content")
+    content = stream.getvalue().replace(b"xx\6\0", kind + b"\6\0")
+    if kind == b"xx":
+        assert list(members(io.BytesIO(content), len(content))) == ["a"]
+        return
+    with pytest.raises(RefusedFile) as refusal:
+        members(io.BytesIO(content), len(content))
+    assert (refusal.value.rule, refusal.value.case) == ("JN009", "zip-second-name")
+
+
+def test_two_members_of_the_same_bytes_for_a_name_are_refused_in_whatever_alphabet() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("\u00fc", b"one")  # as UTF-8
+        archive.writestr("xx", b"two")
+    content = stream.getvalue().replace(b"xx", "\u00fc".encode())  # as code page 437
+    with pytest.raises(RefusedFile) as refusal:
+        members(io.BytesIO(content), len(content))
+    assert refusal.value.case == "zip-duplicate-member"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaynes_audit.analyzers.checkpoints.foreign import PROBE
+from jaynes_audit.analyzers.checkpoints.onnx_model import graph as onnx_graph
 from jaynes_audit.analyzers.checkpoints.onnx_model import looks_like_onnx, read_onnx
 from jaynes_audit.analyzers.checkpoints.reading import opened
 from jaynes_audit.analyzers.checkpoints.tensor import WeightFile
@@ -171,6 +172,29 @@ def test_tensors_that_share_only_some_bytes_are_refused(tmp_path: Path) -> None:
     assert [each.case for each in weights.defects] == ["onnx-external-overlap"]
 
 
+def test_no_tensor_hides_that_others_share_bytes(tmp_path: Path) -> None:
+    (tmp_path / "weights.data").write_bytes(bytes(400))
+
+    def at(name: str, offset: int, numbers: int) -> bytes:
+        places = {"location": "weights.data", "offset": str(offset)}
+        told = b"".join(field(13, field(1, key) + field(2, value)) for key, value in places.items())
+        return tensor(name, dims=(numbers,), raw=None, more=told + field(14, 1))
+
+    path = tmp_path / "model.onnx"
+    path.write_bytes(
+        model(
+            *(at("all", 0, 80), at("none", 4, 0), at("inside", 4, 10), at("same", 0, 80), at("none too", 40, 0)),
+            *(at("later", 80, 70), at("of the later", 340, 10), at("after", 380, 5)),
+        )
+    )
+    weights = read(path)
+    assert [each.name for each in weights.tensors] == ["all", "none", "none too", "after"]
+    assert weights.aliases == {"same": "all"}
+    (defect,) = weights.defects
+    assert (defect.rule, defect.case) == ("JN004", "onnx-external-overlap")
+    assert defect.sentence.startswith("'inside', 'later', 'of the later' cannot be read")
+
+
 def test_a_file_in_a_folder_below_may_hold_weights(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/weights.data").write_bytes(EIGHT)
@@ -249,6 +273,15 @@ def test_many_tensors_of_a_missing_file_are_one_defect(tmp_path: Path) -> None:
 def test_32_graphs_in_one_another_are_read() -> None:
     (found,) = read_bytes(nested(32)).tensors
     assert found.name == 31 * "o.then_branch." + "w"
+
+
+def test_names_are_bounded_one_by_one_and_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = model(tensor("w" * 1000), tensor("v" * 1000))
+    assert [len(each.name) for each in read_bytes(content).tensors] == [1000, 1000]
+    monkeypatch.setattr(onnx_graph, "MOST_CHARACTERS", 1999)
+    with pytest.raises(RefusedFile) as refusal:
+        read_bytes(content)
+    assert (refusal.value.rule, refusal.value.case) == ("JN003", "onnx-name-too-long")
 
 
 def test_training_graphs_are_passed_over_aloud() -> None:

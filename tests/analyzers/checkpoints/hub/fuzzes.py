@@ -113,10 +113,8 @@ class SayingClient(Client):
     given: list[SaidAnswer]
 
     @contextmanager
-    def answer(
-        self, method: str, url: str, *, headers: Mapping[str, str], redirects: bool = False
-    ) -> Iterator[SaidAnswer]:
-        del method, redirects
+    def answer(self, method: str, url: str, *, headers: Mapping[str, str]) -> Iterator[SaidAnswer]:
+        del method
         assert self.is_hub(url) or "Authorization" not in headers
         self.given.append(self.answers[len(self.given) % len(self.answers)])
         yield self.given[-1]

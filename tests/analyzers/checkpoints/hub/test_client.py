@@ -4,15 +4,26 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, close_session, constants, get_session, hf_hub_download
 
-from jaynes_audit.analyzers.checkpoints.hub.client import bounded, hub_client
+from jaynes_audit.analyzers.checkpoints.hub.client import bounded, hub_client, is_offline
 from jaynes_audit.analyzers.checkpoints.hub.patience import Patience
 from jaynes_audit.analyzers.errors import CouldNotRead
-from tests.analyzers.checkpoints.hub.clients import CONTENT, MODEL, TOKEN, WEIGHTS, client_of, read, repository_of
+from jaynes_audit.cli.exit_codes import ExitCode
+from tests.analyzers.checkpoints.hub.clients import (
+    CONTENT,
+    MODEL,
+    TOKEN,
+    WEIGHTS,
+    Clock,
+    client_of,
+    read,
+    repository_of,
+)
 from tests.support.hub import FOR_EVER, LoopbackHub
 
 
@@ -114,6 +125,120 @@ def test_nothing_is_asked_offline(hub: LoopbackHub, monkeypatch: pytest.MonkeyPa
     with pytest.raises(CouldNotRead, match="HF_HUB_OFFLINE is set"):
         repository_of(client_of(hub))
     assert not hub.log
+
+
+NO_ENDPOINTS = (
+    "http://[::1",
+    "http://host.test:notaport",
+    "http://user:pa/ss@host.test",
+    "http://user:12/ss@host.test",
+    "http://user:pa?ss@host.test",
+    "http://user:12#ss@host.test",
+    "huggingface.co",
+    "ftp://host.test",
+    "https://",
+    "https://host.test:70000",
+    "https://host.test/?mirror",
+    " https://host.test",
+    "https://ho\nst.test",
+    "",
+)
+
+
+@pytest.mark.parametrize("endpoint", NO_ENDPOINTS)
+@pytest.mark.parametrize("first", [is_offline, hub_client])
+def test_an_endpoint_that_is_no_address_is_told_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, first: Callable[[], object]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(CouldNotRead, match="HF_ENDPOINT is no address of a Hub") as caught:
+        first()
+    assert str(caught.value) == "HF_ENDPOINT is no address of a Hub; write it as https://host"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "https://huggingface.co",
+        "http://127.0.0.1:8080/",
+        "http://[::1]:80/hf",
+        "https://me:secret@mirror.test",
+        "HTTPS://h",
+    ],
+)
+def test_an_endpoint_that_is_an_address_is_taken(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    assert not is_offline()
+
+
+def test_an_endpoint_with_which_huggingface_hub_cannot_be_imported_is_told(tmp_path: Path) -> None:
+    for endpoint in ("http://[::1", "http://host.test:secret", "huggingface.co"):
+        done = subprocess.run(  # noqa: S603 - a program of our own
+            [sys.executable, "-m", "jaynes_audit", "audit", MODEL],
+            env=os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == ExitCode.COULD_NOT_FINISH
+        assert "HF_ENDPOINT is no address of a Hub; write it as https://host" in done.stdout + done.stderr
+        assert endpoint not in done.stdout + done.stderr
+        assert "mistake in jaynes" not in done.stdout + done.stderr
+
+
+# ---- redirects of the API
+
+
+def test_a_model_that_was_renamed_is_found_by_its_old_name(hub: LoopbackHub) -> None:
+    commit = hub.commit(MODEL, {WEIGHTS: CONTENT}, private=True, readers=[TOKEN])
+    for path in (f"revision/{commit}", f"tree/{commit}?recursive=true"):
+        location = f"/api/models/{MODEL}/{path}"
+        hub.fault(host="hub", path="/org/old/", status=307, headers={"Location": location})
+    assert set(repository_of(client_of(hub, token=TOKEN), "org/old").files) == {WEIGHTS}
+    assert [record.status for record in hub.log] == [307, 200, 307, 200]
+    assert all(record.authorization == f"Bearer {TOKEN}" for record in hub.log)
+
+
+def test_the_body_of_a_redirect_is_not_read(hub: LoopbackHub) -> None:
+    commit = hub.commit(MODEL, {WEIGHTS: CONTENT})
+    url = f"{hub.endpoint}/api/models/{MODEL}/revision/main"
+    stalled = {"body": bytes(2000), "stall_after": 1000}  # whoever reads it waits in vain, and asks again
+    hub.fault(host="hub", path="/revision/", status=302, headers={"Location": url}, **stalled)
+    clock = Clock()
+    assert repository_of(client_of(hub, clock=clock)).commit == commit
+    assert [record.status for record in hub.log] == [302, 200, 200]
+    assert not clock.pauses
+
+
+def test_a_server_that_the_api_redirects_to_is_not_given_the_token(hub: LoopbackHub) -> None:
+    hub.commit(MODEL, {WEIGHTS: CONTENT})
+    hub.fault(host="hub", path="/revision/", times=FOR_EVER, status=302, headers={"Location": f"{hub.cdn}/x"})
+    with pytest.raises(CouldNotRead):
+        repository_of(client_of(hub, token=TOKEN, tries=2))
+    assert {record.host for record in hub.log} == {"hub", "cdn"}
+    assert all(record.authorization is None for record in hub.log if record.host == "cdn")
+
+
+@pytest.mark.parametrize("location", ["/api/models/org/model/revision/main", None])
+def test_an_api_that_redirects_in_a_ring_is_given_up(hub: LoopbackHub, location: str | None) -> None:
+    hub.fault(
+        host="hub", path="/revision/", times=FOR_EVER, status=307, headers={"Location": location} if location else {}
+    )
+    with pytest.raises(CouldNotRead, match="to nowhere; check HF_ENDPOINT"):
+        repository_of(client_of(hub, tries=1))
+    assert len(hub.log) == 7
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://[::1", "http://a:99999999/", "http://a:b/", "http://" + "x" * 300 + ".invalid/", "ftp://x/", "//", "\\"],
+)
+def test_an_api_that_redirects_to_no_address_is_given_up(hub: LoopbackHub, location: str) -> None:
+    hub.fault(host="hub", path="/revision/", times=FOR_EVER, status=302, headers={"Location": location})
+    with pytest.raises(CouldNotRead) as caught:
+        repository_of(client_of(hub, tries=2))
+    assert "x" * 254 not in str(caught.value)
 
 
 def test_a_program_of_its_own_is_led_by_its_environment(hub: LoopbackHub, tmp_path: Path) -> None:

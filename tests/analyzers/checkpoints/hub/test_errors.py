@@ -11,8 +11,8 @@ import pytest
 
 from jaynes_audit.analyzers.checkpoints.hub import cache as cache_module
 from jaynes_audit.analyzers.checkpoints.hub.client import Client, hub_client
-from jaynes_audit.analyzers.checkpoints.hub.errors import Asked, duration, interrupted_by, without_credentials
-from jaynes_audit.analyzers.checkpoints.hub.patience import Interrupted
+from jaynes_audit.analyzers.checkpoints.hub.errors import Asked, duration, host_of, interrupted_by, without_credentials
+from jaynes_audit.analyzers.checkpoints.hub.patience import Interrupted, Patience
 from jaynes_audit.analyzers.checkpoints.hub.place import Mode
 from jaynes_audit.analyzers.errors import CouldNotRead
 from tests.analyzers.checkpoints.hub.clients import (
@@ -262,6 +262,20 @@ def test_a_password_in_the_endpoint_is_not_told() -> None:
     asked = Asked(repo=MODEL, endpoint="https://me:secret@mirror.test/hf", authenticated=False)
     assert asked.page == "https://mirror.test/hf/org/model"
     assert without_credentials("https://huggingface.co") == "https://huggingface.co"
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://[secret/", "http://me:se/cret@mirror.test:port"])
+def test_an_address_without_sense_has_no_host_and_no_secret(address: str) -> None:
+    assert host_of(address) == "the server"
+    assert not Client(endpoint=address, token=None, patience=Patience()).is_hub(address)
+    assert without_credentials(address) == "the Hub"
+
+
+def test_a_host_that_no_one_could_have_is_not_named() -> None:
+    assert host_of("https://[fe80::1]:5/x") == "fe80::1"
+    assert host_of("https://cdn.test:5/x") == "cdn.test"
+    for address in ("", "https://a\x1b[31m.test/", "https://a b/", f"https://{'x' * 254}/"):
+        assert host_of(address) == "the server"
 
 
 @pytest.mark.parametrize("token", ["hf_a\nb", "hf_…", "hf_a b"])

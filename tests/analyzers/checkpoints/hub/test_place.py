@@ -14,7 +14,7 @@ from jaynes_audit.analyzers.checkpoints.hub.place import HubPlace, Mode, in_mode
 from jaynes_audit.analyzers.checkpoints.windows import Io, open_source
 from jaynes_audit.analyzers.errors import CouldNotRead, RefusedFile
 from tests.analyzers.checkpoints.hub.clients import CONTENT, MODEL, WEIGHTS, client_of, place_of
-from tests.support.hub import LoopbackHub, Synthetic, gaussian_bf16
+from tests.support.hub import FOR_EVER, LoopbackHub, Synthetic, gaussian_bf16
 from tests.support.safetensors_files import tensors, write
 
 FILES = {WEIGHTS: CONTENT, "config.json": b"{}", "unet/a.safetensors": CONTENT[:10], "unet/deep/b.bin": b"b"}
@@ -130,13 +130,21 @@ def test_the_cache_is_the_one_that_others_read(model: LoopbackHub, cache: Path) 
     assert len(model.log) == requests
 
 
-def test_a_damaged_copy_in_the_cache_is_told_and_not_read(model: LoopbackHub) -> None:
+def test_a_copy_in_the_cache_that_was_cut_short_is_fetched_again(model: LoopbackHub) -> None:
     root = place_of(client_of(model), mode=Mode.CACHE)
     with (root / WEIGHTS).opened() as (stream, _):
         path = Path(stream.name)
     path.resolve().write_bytes(b"short")
-    with pytest.raises(CouldNotRead, match="damaged; delete it"):
+    with (root / WEIGHTS).opened() as (stream, _):
+        assert stream.read() == CONTENT
+
+
+def test_a_download_that_is_never_what_the_hub_lists_is_told_and_not_kept(model: LoopbackHub) -> None:
+    root = place_of(client_of(model), mode=Mode.CACHE)
+    model.fault(host="cdn", times=FOR_EVER, corrupt=True)
+    with pytest.raises(CouldNotRead, match="another digest than the Hub lists, and was removed"):
         (root / WEIGHTS).source()
+    assert not is_cached(root / WEIGHTS)
 
 
 def test_a_place_changes_its_mode_without_being_asked_for_again(model: LoopbackHub) -> None:

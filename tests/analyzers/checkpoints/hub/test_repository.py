@@ -81,6 +81,14 @@ def test_a_hub_that_is_not_there_is_given_up_soon(hub: LoopbackHub) -> None:
     assert len(clock.pauses) == 2
 
 
+def listing(*paths: str) -> bytes:
+    return json.dumps([row(path) for path in paths]).encode()
+
+
+def row(path: str) -> dict[str, Any]:
+    return {"type": "file", "path": path, "size": 1, "oid": "0" * 40}
+
+
 SENSELESS = (
     (INFO, b"<html>"),
     (INFO, b"[]"),
@@ -102,6 +110,14 @@ SENSELESS = (
     (TREE, b'[{"type": "file", "path": "x", "size": 1, "oid": "x"}]'),
     (TREE, b'[{"type": "file", "path": "x", "size": 1, "lfs": {"oid": "x"}}]'),
     (TREE, b'[{"type": "file", "path": "x", "size": 1, "lfs": 5}]'),
+    (TREE, listing("/".join("x" * 65))),
+    (TREE, listing("x" * 256)),
+    (TREE, listing("\N{BULLET}" * 86)),  # 258 bytes
+    (TREE, listing("/".join(["x" * 100] * 41))),  # 4,140 bytes
+    (TREE, listing("/".join("x" * 60_000))),
+    (TREE, listing("x", "x")),
+    (TREE, listing("x", "x/y")),
+    (TREE, listing("a/x/y/z", "a/x")),
 )
 
 
@@ -111,6 +127,28 @@ def test_an_answer_without_sense_is_no_hubs(hub: LoopbackHub, path: str, body: b
     hub.fault(host="hub", path=path, times=FOR_EVER, status=200, body=body)
     with pytest.raises(CouldNotRead, match="HF_ENDPOINT"):
         repository_of(client_of(hub, tries=2))
+
+
+def test_a_path_may_be_as_long_as_a_file_systems(hub: LoopbackHub) -> None:
+    hub.commit(MODEL, {WEIGHTS: CONTENT})
+    paths = {"/".join("x" * 64), "\N{BULLET}" * 85, "/".join(["y" * 240] * 17)}
+    hub.fault(host="hub", path=TREE, status=200, body=listing(*paths))
+    assert set(repository_of(client_of(hub)).files) == paths
+
+
+def test_folders_without_number_are_given_up(monkeypatch: pytest.MonkeyPatch, hub: LoopbackHub) -> None:
+    monkeypatch.setattr("jaynes_audit.analyzers.checkpoints.hub.repository.MOST_FOLDERS", 3)
+    hub.commit(MODEL, {"a/b/x": CONTENT})
+    assert set(repository_of(client_of(hub)).folders) == {"", "a", "a/b"}
+    hub.commit(MODEL, {"a/b/c/x": CONTENT})
+    with pytest.raises(CouldNotRead, match="more than 3 folders"):
+        repository_of(client_of(hub))
+
+
+def test_a_list_of_folders_alone_has_an_end() -> None:
+    client = Endless(endpoint="http://localhost", token=None, patience=Patience())
+    with pytest.raises(CouldNotRead, match="has no end"):
+        repository_of(client)
 
 
 def test_a_list_without_end_is_given_up(hub: LoopbackHub) -> None:
@@ -148,6 +186,18 @@ class Told(Client):
     def get_json(self, url: str, asked: Asked) -> tuple[Any, str]:
         del url, asked
         return self.answers.pop(0), ""
+
+
+class Endless(Client):
+    """A client to which a Hub tells of ever more folders."""
+
+    def get_json(self, url: str, asked: Asked) -> tuple[Any, str]:
+        del asked
+        if TREE not in url:
+            return {"sha": "0" * 40}, ""
+        page = int(url.rpartition("=")[2]) if "cursor" in url else 0
+        assert page < 10_000
+        return [{"type": "directory", "path": f"folder{page}"}], f"http://localhost{TREE}?cursor={page + 1}"
 
 
 ANYTHING = st.recursive(

@@ -1,14 +1,16 @@
 """What PyTorch files are called, which are claimed, and what is passed over in them."""
 
+import io
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaynes_audit.analyzers.checkpoints.pytorch.distributed import is_distributed, read_distributed
+from jaynes_audit.analyzers.checkpoints.pytorch.distributed import _Metadata, read_distributed
 from jaynes_audit.analyzers.checkpoints.pytorch.legacy import looks_like_pytorch_legacy
-from jaynes_audit.analyzers.checkpoints.pytorch.zip_file import looks_like_pytorch_zip
+from jaynes_audit.analyzers.checkpoints.pytorch.machine import unpickle
+from jaynes_audit.analyzers.checkpoints.pytorch.zip_file import looks_like_pytorch_zip, read_pytorch_zip
 from jaynes_audit.analyzers.errors import RefusedFile
 from tests.support.fuzzing import SourcesInMemory, read_tensor
 from tests.support.pytorch_files import (
@@ -132,12 +134,6 @@ def test_expanded_tensors_are_audited_once_and_it_is_said() -> None:
     assert "repeated along an axis" in weights.remarks[0]
 
 
-def test_a_folder_is_distributed_when_it_has_metadata_and_parts() -> None:
-    assert is_distributed([".metadata", "__0_0.distcp"])
-    assert not is_distributed([".metadata"])
-    assert not is_distributed(["__0_0.distcp"])
-
-
 def test_a_missing_part_is_a_finding_and_the_others_are_read(tmp_path: Path) -> None:
     shutil.copytree(FIXTURES / "dcp_ranks", tmp_path / "dcp")
     (tmp_path / "dcp" / "__3_0.distcp").unlink()
@@ -175,3 +171,61 @@ def test_a_part_outside_the_folder_is_never_opened(bad: str, tmp_path: Path) -> 
     with pytest.raises(RefusedFile) as caught:
         read_distributed(tmp_path / "dcp")
     assert caught.value.case == "unsafe-shard-name"
+
+
+def test_tensors_that_overlap_in_part_are_undecoded_under_each_of_their_names() -> None:
+    a, b = tensor(None, 0, (3,)), tensor(None, 2, (2,))
+    weights = read(checkpoint(pickled(b"}(" + put("a") + a + put("b") + b + b"q\x00" + put("c") + b"h\x00u")))
+    assert [each.name for each in weights.tensors] == ["a"]
+    assert weights.aliases == {}
+    assert weights.undecoded.keys() == {"b", "c"}
+    assert "'a'" in weights.undecoded["b"]
+
+
+def test_all_of_very_many_interleaved_columns_are_audited() -> None:
+    columns = {str(n): tensor(storage(count=256), n, (4,), (64,)) for n in range(64)}
+    numbers = np.arange(256, dtype=np.float32)
+    content = checkpoint(pickled(columns), {"0": numbers.tobytes()})
+    weights = read(content)
+    assert weights.undecoded == {}
+    sources = SourcesInMemory(content)
+    found = {each.name: np.frombuffer(read_tensor(each, sources), np.float32).tolist() for each in weights.tensors}
+    assert found == {str(n): numbers[n::64].tolist() for n in range(64)}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        (b"byteorder", b"BYTEORDER"),
+        (b"archive/byteorder", b"ARCHIVE/byteorder"),
+        (b"data.pkl", b"data.PKL"),
+        (b"dota.pkl", b"Data.pkl"),
+        (b"constant_.pkl", b"Constants.pkl"),
+        (b"date/0", b"DATA/0"),
+    ],
+    ids=lambda changed: changed[1].decode(),
+)
+def test_a_member_that_torch_takes_for_another_by_its_letters_is_refused(changed: tuple[bytes, bytes]) -> None:
+    old, new = changed
+    content = checkpoint(pickled({"a": tensor()}))
+    if old not in content:
+        content = checkpoint(pickled({"a": tensor()}), **{old.decode(): SIXTEEN})
+    assert len(read(content).tensors) == 1
+    with pytest.raises(RefusedFile) as caught:
+        read_pytorch_zip(io.BytesIO(content.replace(old, new)), Path("model.pt"), len(content))
+    assert (caught.value.rule, caught.value.case) == ("JN009", "zip-letter-case")
+
+
+def test_the_keys_of_a_distributed_checkpoints_chunks_have_no_hashes_that_a_file_can_choose() -> None:
+    index = name("torch.distributed.checkpoint.metadata", "MetadataIndex") + b")\x81"
+    info = name("torch.distributed.checkpoint.filesystem", "_StorageInfo") + b")\x81"
+    info += put({"relative_path": "f", "offset": 0, "length": 1}) + b"b"
+    items = [index + put({"fqn": "w", "offset": offsets}) + b"b" + info for offsets in ((0, 1), (12, 3), (1, 23))]
+    root = name("torch.distributed.checkpoint.metadata", "Metadata") + b")\x81"
+    root += b"}(" + put("state_dict_metadata") + b"}" + put("storage_data") + b"}(" + b"".join(items) + b"uub"
+    content = pickled(root)
+    metadata = _Metadata(unpickle(io.BytesIO(content), len(content)).root)
+    assert metadata.item("w", (12, 3)).file_name == "f"
+    assert all(type(part) is str for key in metadata._items for part in key)  # of these alone hashes are random
+    with pytest.raises(RefusedFile):
+        metadata.item("w", (1, 2, 3))

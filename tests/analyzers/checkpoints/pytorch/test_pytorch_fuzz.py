@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from jaynes_audit.analyzers.checkpoints.pytorch import machine
+from jaynes_audit.analyzers.checkpoints.pytorch.machine import unpickle
 from jaynes_audit.analyzers.checkpoints.pytorch.zip_file import read_pytorch_zip
 from jaynes_audit.analyzers.errors import RefusedFile
 from tests.support import pytorch_distributed_fuzz, pytorch_legacy_fuzz, pytorch_zip_fuzz
@@ -47,7 +49,7 @@ GREEDY: dict[str, bytes] = {
     "empty lists far inside": pickled(b"](" * 190 + b"]" * MANY + b"e" * 190),
     "one tensor under many names": pickled(b"](" + tensor() + b"q\x00" + b"h\x00" * MANY + b"e"),
     "one view made many times": pickled(
-        b"](" + MAKE + b"q\x01" + storage() + b"q\x00(h\x00K\x00(K\x04t(K\x01ttq\x02R" + b"h\x01h\x02R" * MANY + b"e"
+        b"](" + MAKE + b"q\x01" + storage() + b"q\x000(h\x00K\x00(K\x04t(K\x01ttq\x02R" + b"h\x01h\x02R" * MANY + b"e"
     ),
     "one storage in different ways": pickled(
         [call("torch._utils", "_rebuild_tensor_v2", storage(), n % 3, (1,), (n,)) for n in range(MANY // 10)]
@@ -73,3 +75,44 @@ def test_a_greedy_pickle_takes_memory_in_proportion_to_its_length(opcodes: bytes
     finally:
         tracemalloc.stop()
     assert peak < LARGEST_FACTOR * len(content) + ALLOWANCE
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "case"),
+    [
+        (GREEDY["records"], "too-many-objects"),
+        (
+            pickled(b"](ccollections\nOrderedDict\nq\x00)R" + b"h\x00)}N\x88s\x92" * MANY + b"e"),
+            "too-many-objects",
+        ),
+        (GREEDY["one view made many times"], "too-many-objects"),
+        (pickled(b"](" + storage()[:-1] + b"q\x00Q" + b"h\x00Q" * MANY + b"e"), "too-many-objects"),
+        (GREEDY["memo"], "memo-too-large"),
+        (GREEDY["memo far apart"], "memo-too-large"),
+    ],
+    ids=["records", "records with keywords", "views", "storages", "memo", "memo far apart"],
+)
+def test_more_objects_than_any_checkpoint_has_are_refused(
+    opcodes: bytes, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.BytesIO(opcodes)
+    monkeypatch.setattr(machine, "MOST_OF_A_KIND", MANY + 1)
+    monkeypatch.setattr(machine, "MOST_REMEMBERED", MANY + 1)
+    unpickle(stream, len(opcodes))
+    monkeypatch.setattr(machine, "MOST_OF_A_KIND", MANY - 1)
+    monkeypatch.setattr(machine, "MOST_REMEMBERED", MANY - 1)
+    with pytest.raises(RefusedFile) as refusal:
+        unpickle(io.BytesIO(opcodes), len(opcodes))
+    assert (refusal.value.rule, refusal.value.case) == ("JN020", case)
+
+
+def test_the_limits_leave_room_for_half_a_million_tensors() -> None:
+    assert machine.MOST_OF_A_KIND == 500_000
+    assert machine.MOST_REMEMBERED == 8 * machine.MOST_OF_A_KIND
+
+
+def test_a_storage_of_a_very_long_name_is_refused() -> None:
+    opcodes = pickled(storage(key="0" * 256))
+    with pytest.raises(RefusedFile) as refusal:
+        unpickle(io.BytesIO(opcodes), len(opcodes))
+    assert refusal.value.case == "odd-persistent-id"
