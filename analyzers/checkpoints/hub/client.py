@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib import import_module
 from typing import Any, Protocol
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -206,7 +207,7 @@ def hub_client(*, endpoint: str = "", token: str = "", patience: Patience | None
     Raises:
         CouldNotRead: when HF_ENDPOINT is no address, or the token cannot be one, or cannot be read.
     """
-    _check_endpoint()
+    _check_environment()
     from huggingface_hub import constants  # noqa: PLC0415 - as above
 
     patience = patience or Patience()
@@ -219,14 +220,18 @@ def hub_client(*, endpoint: str = "", token: str = "", patience: Patience | None
     return Client(endpoint=(endpoint or constants.ENDPOINT).rstrip("/"), token=token or None, patience=patience)
 
 
-def _check_endpoint() -> None:
-    """See that HF_ENDPOINT, if it is set, is an address: huggingface_hub cannot even be imported with some others.
+def _check_environment() -> None:
+    """See that huggingface_hub can be imported, which some values of its variables prevent.
 
-    The value is never told, for it may hold a password.
+    No value is ever told, for HF_ENDPOINT may hold a password.
     """
     endpoint = os.environ.get("HF_ENDPOINT")
     if endpoint is not None and not _is_endpoint(endpoint):
         raise CouldNotRead("HF_ENDPOINT is no address of a Hub; write it as https://host")
+    try:
+        import_module("huggingface_hub.constants")
+    except ValueError:  # of a number of seconds, for instance
+        raise CouldNotRead("a variable HF_... has no meaning to huggingface_hub; correct the environment") from None
 
 
 def _is_endpoint(address: str) -> bool:
@@ -253,7 +258,7 @@ def _token_of_the_machine(patience: Patience) -> str:
 
 def is_offline() -> bool:
     """Whether HF_HUB_OFFLINE forbids requests. Raises CouldNotRead when HF_ENDPOINT is no address."""
-    _check_endpoint()
+    _check_environment()
     from huggingface_hub import constants  # noqa: PLC0415 - as above
 
     return constants.HF_HUB_OFFLINE

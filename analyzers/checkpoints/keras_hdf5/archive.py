@@ -6,7 +6,7 @@ Source: Keras's `saving_lib.py`, which writes `metadata.json`, `config.json` and
 from dataclasses import replace
 from typing import BinaryIO
 
-from jaynes_audit.analyzers.checkpoints.keras_hdf5.content import Content
+from jaynes_audit.analyzers.checkpoints.content import Content
 from jaynes_audit.analyzers.checkpoints.keras_hdf5.weights import read_content
 from jaynes_audit.analyzers.checkpoints.places import Place
 from jaynes_audit.analyzers.checkpoints.quoted import quoted

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
-from jaynes_audit.analyzers.checkpoints.keras_hdf5.content import Content, Cursor
+from jaynes_audit.analyzers.checkpoints.content import Content, Cursor
 from jaynes_audit.analyzers.checkpoints.keras_hdf5.messages import Kind, Message, Messages
 from jaynes_audit.analyzers.dtypes import Dtype
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from jaynes_audit.analyzers.checkpoints.keras_hdf5.content import Content, Cursor
+from jaynes_audit.analyzers.checkpoints.content import Content, Cursor
 from jaynes_audit.analyzers.checkpoints.keras_hdf5.messages import UNDEFINED, Kind, Messages
 from jaynes_audit.analyzers.checkpoints.quoted import quoted
 

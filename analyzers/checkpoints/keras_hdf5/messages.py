@@ -10,7 +10,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
-from jaynes_audit.analyzers.checkpoints.keras_hdf5.content import Content, Cursor
+from jaynes_audit.analyzers.checkpoints.content import Content, Cursor
 
 UNDEFINED = (1 << 64) - 1
 """The address of what is not there."""

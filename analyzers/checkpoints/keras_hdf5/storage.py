@@ -13,8 +13,8 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from jaynes_audit.analyzers.checkpoints.content import Content
 from jaynes_audit.analyzers.checkpoints.decoding import Decoded, Read, Scheme
-from jaynes_audit.analyzers.checkpoints.keras_hdf5.content import Content
 from jaynes_audit.analyzers.checkpoints.keras_hdf5.datasets import ChunkStore, Dataset, Unread
 from jaynes_audit.analyzers.checkpoints.keras_hdf5.groups import tree_leaves
 from jaynes_audit.analyzers.checkpoints.keras_hdf5.messages import UNDEFINED

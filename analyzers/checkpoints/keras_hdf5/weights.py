@@ -14,8 +14,8 @@ from itertools import pairwise
 from math import prod
 from typing import BinaryIO, NamedTuple
 
+from jaynes_audit.analyzers.checkpoints.content import Content
 from jaynes_audit.analyzers.checkpoints.decoding import Decoder
-from jaynes_audit.analyzers.checkpoints.keras_hdf5.content import Content
 from jaynes_audit.analyzers.checkpoints.keras_hdf5.datasets import (
     ChunkStore,
     Dataset,

@@ -6,7 +6,6 @@ safetensors file that the `.distcp` file then ends with. Source: `torch/distribu
 `filesystem.py` of torch 2.13. What is no tensor (`BytesStorageMetadata`) is passed over.
 """
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from jaynes_audit.analyzers.checkpoints.file_part import file_part
 from jaynes_audit.analyzers.checkpoints.places import Place
 from jaynes_audit.analyzers.checkpoints.pytorch.assembly import unknown_globals
 from jaynes_audit.analyzers.checkpoints.pytorch.decoders import Chunk, Chunked, Strided
@@ -255,7 +255,7 @@ class _Files:
             stream.seek(item.start)
             weights = read_safetensors(stream, path, size - item.start)
             return {tensor.name: _moved(tensor, item.start) for tensor in weights.tensors}
-        part = io.BufferedReader(_Part(stream, item.start, item.end - item.start), buffer_size=PART_BUFFER)
+        part = file_part(stream, item.start, item.end - item.start)
         held = pickled_in_zip(part, path, item.end - item.start)
         self.unknown.update(held.unknown)
         return {ONLY: _only(name, held.weights(), item.start)}
@@ -271,41 +271,6 @@ def _only(name: str, weights: WeightFile, start: int) -> Tensor | Unreadable:
     if len(weights.tensors) != 1:
         raise _bad(f"has {len(weights.tensors):,} tensors where {quoted(name)} is to be", "distributed-item")
     return _moved(weights.tensors[0], start)
-
-
-PART_BUFFER = 1 << 13
-
-
-class _Part(io.RawIOBase):
-    """Some bytes of an opened file, as a file of its own."""
-
-    def __init__(self, stream: BinaryIO, start: int, length: int) -> None:
-        self._stream = stream
-        self._start = start
-        self._length = length
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a byte, counted from the part's first, from here, or from its end."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
-        return self._at
-
-    def readinto(self, buffer: object) -> int:
-        """Read on."""
-        view = memoryview(buffer)  # type: ignore[arg-type]
-        self._stream.seek(self._start + self._at)
-        content = self._stream.read(max(0, min(len(view), self._length - self._at)))
-        view[: len(content)] = content
-        self._at += len(content)
-        return len(content)
 
 
 def _moved(tensor: Tensor, distance: int) -> Tensor | Unreadable:

@@ -3,12 +3,12 @@
 Source: MediaPipe's `model_asset_bundle_utils.py`, which stores every member uncompressed.
 """
 
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO, NamedTuple
 
-from jaynes_audit.analyzers.checkpoints.keras_hdf5.content import Content
+from jaynes_audit.analyzers.checkpoints.content import Content
+from jaynes_audit.analyzers.checkpoints.file_part import file_part
 from jaynes_audit.analyzers.checkpoints.places import Place
 from jaynes_audit.analyzers.checkpoints.quoted import quoted
 from jaynes_audit.analyzers.checkpoints.tensor import WeightFile
@@ -26,36 +26,6 @@ class _Part(NamedTuple):
 
     start: int
     size: int
-
-
-class _Window(io.RawIOBase):
-    """A part of a stream as a stream of its own."""
-
-    def __init__(self, stream: BinaryIO, part: _Part) -> None:
-        self._stream = stream
-        self._part = part
-        self._at = 0
-
-    def readable(self) -> bool:
-        """It is there to be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """At any place."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place counted from the part's first byte."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._part.size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        """Give the next bytes of the part."""
-        left = max(0, self._part.size - self._at)
-        self._stream.seek(self._part.start + self._at)
-        content = self._stream.read(left if size < 0 else min(size, left))
-        self._at += len(content)
-        return content
 
 
 def looks_like_task(head: bytes, size: int) -> bool:
@@ -101,8 +71,7 @@ def read_task(stream: BinaryIO, file: Place, size: int) -> WeightFile:
 
 def _models(stream: BinaryIO, folder: str, bundle: _Part, depth: int) -> Iterator[tuple[str, _Part]]:
     """The models in a bundle, and those in the bundles in it, each with the names that lead to it."""
-    window: BinaryIO = _Window(stream, bundle)  # type: ignore[assignment]
-    for member in members(window, bundle.size).values():
+    for member in members(file_part(stream, bundle.start, bundle.size), bundle.size).values():
         name = folder + member.name.removesuffix(".tflite").removesuffix(".task")
         part = _Part(bundle.start + member.start, member.size)
         if member.method != STORED:

@@ -6,7 +6,7 @@ believes every offset that it meets, so the walk is our own.
 
 from collections.abc import Iterator
 
-from jaynes_audit.analyzers.checkpoints.keras_hdf5.content import Content, Cursor
+from jaynes_audit.analyzers.checkpoints.content import Content, Cursor
 
 OFFSET_BYTES = 4
 SIZES_BYTES = 4  # of the list of fields, and of the table

@@ -10,7 +10,7 @@ from itertools import pairwise
 from math import prod
 from typing import BinaryIO, NamedTuple
 
-from jaynes_audit.analyzers.checkpoints.keras_hdf5.content import Content
+from jaynes_audit.analyzers.checkpoints.content import Content
 from jaynes_audit.analyzers.checkpoints.places import Place
 from jaynes_audit.analyzers.checkpoints.quoted import listed, quoted
 from jaynes_audit.analyzers.checkpoints.tensor import Tensor, WeightFile

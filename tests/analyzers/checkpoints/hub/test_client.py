@@ -187,6 +187,19 @@ def test_an_endpoint_with_which_huggingface_hub_cannot_be_imported_is_told(tmp_p
         assert "mistake in jaynes" not in done.stdout + done.stderr
 
 
+def test_a_variable_with_which_huggingface_hub_cannot_be_imported_is_told(tmp_path: Path) -> None:
+    done = subprocess.run(  # noqa: S603 - a program of our own
+        [sys.executable, "-m", "jaynes_audit", "audit", MODEL],
+        env=os.environ | {"HF_HUB_DOWNLOAD_TIMEOUT": "soon", "HF_HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ExitCode.COULD_NOT_FINISH
+    assert "a variable HF_... has no meaning to huggingface_hub; correct the environment" in done.stdout + done.stderr
+
+
 # ---- redirects of the API
 
 
