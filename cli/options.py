@@ -67,7 +67,11 @@ MinWeights = Annotated[int, typer.Option(min=0, metavar="N", help="Least weights
 Jobs = Annotated[
     int | None,
     typer.Option(
-        "-j", "--jobs", min=1, metavar="N", help="Threads; one per core by default. Never changes the result."
+        "-j",
+        "--jobs",
+        min=1,
+        metavar="N",
+        help="Threads; one per core by default, six when streaming. Never changes the result.",
     ),
 ]
 Anatomy = Annotated[

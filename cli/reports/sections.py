@@ -49,7 +49,7 @@ LEGEND = (
     "the fitted lognormal in nats per weight. The lines in brackets say what a lognormal and what Gaussian weights "
     "would show. ± gives a 95 % interval."
 )
-CODE_USE = "Use of the quantiser's codes, medians over matrices; the weights are judged as they are when dequantised"
+CODE_USE = "Use of the quantiser's codes, medians over matrices; all else is said of the dequantised weights"
 NAIVE = "* fewer than 16 usable blocks of rows: the interval is that of independent weights, and so too narrow."
 
 
