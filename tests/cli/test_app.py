@@ -143,11 +143,17 @@ def test_4_and_no_trace_when_jaynes_itself_is_mistaken(
     assert "Traceback" in capsys.readouterr().err
 
 
+def interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_130_when_interrupted(sound: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)  # opening it for writing waits for a reader who never comes
     first = tmp_path / "first.csv"
-    with started("audit", str(sound), "-o", f"csv={first}", "-o", f"json={pipe}", stderr=subprocess.PIPE) as process:
+    arguments = ("audit", str(sound), "-o", f"csv={first}", "-o", f"json={pipe}")
+    # Whoever runs the tests in the background has the interrupt ignored, and every child would inherit that.
+    with started(*arguments, stderr=subprocess.PIPE, preexec_fn=interruptible) as process:
         while not first.exists():
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
