@@ -66,6 +66,14 @@ class PlaceInMemory:
             raise CouldNotRead(f"{self.name} is not there")
         yield io.BytesIO(self.content), len(self.content)
 
+    @property
+    def is_streamed(self) -> bool:
+        """It is here already."""
+        return False
+
+    def stored(self) -> None:
+        """Nowhere."""
+
     def source(self) -> Source:
         """The file's bytes."""
         return FileInMemory(self.content)

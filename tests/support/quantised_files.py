@@ -48,6 +48,14 @@ class MemoryPlace:
     def opened(self) -> Iterator[tuple[BinaryIO, int]]:
         yield BytesIO(self.content), len(self.content)
 
+    @property
+    def is_streamed(self) -> bool:
+        """It is here already."""
+        return False
+
+    def stored(self) -> None:
+        """Nowhere."""
+
     def source(self) -> Source:
         return FileInMemory(self.content)
 
