@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 from jaynes_audit.analyzers.anatomy import Anatomy, VarianceShares, variance_shares
 from jaynes_audit.analyzers.checkpoints.reading import identity
@@ -78,6 +79,7 @@ class LeftOutReason(StrEnum):
     COULD_NOT_READ = "could-not-read"
 
 
+NOT_KEPT = "not asked for when the sketches were saved"
 IN_NO_SHARD = "the index promises it, and no shard that could be read holds it"
 
 
@@ -177,6 +179,11 @@ class Selection:
     layers: Sequence[str] = ("*",)
     exclude: Sequence[str] = ()
 
+    @property
+    def is_everything(self) -> bool:
+        """Whether every layer is asked for."""
+        return not self.exclude and "*" in self.layers
+
     def wants(self, *names: str) -> bool:
         """Whether a layer is asked for that goes by any of these names: its own, and its tensor's."""
         return any(_matches_any(name, self.layers) for name in names) and not any(
@@ -187,22 +194,42 @@ class Selection:
 EVERYTHING = Selection()
 USUAL_CRITERION = Criterion()
 
+OnMeasured = Callable[[MeasuredLayer, Histogram], None]
+OnOutcome = Callable[[Dissected | Failed], None]
+
+
+def unheard(*_: object) -> None:
+    """Listen to nothing that an audit tells."""
+
+
+class KeptLayers(Protocol):
+    """What was kept of layers that cannot be read."""
+
+    def among(self, layers: Sequence[Layer]) -> list[Layer]:
+        """Give those of the layers of which anything was kept, in the order in which they were read."""
+
+    def sketched(self, layers: Sequence[Layer], criterion: Criterion) -> Iterator[Sketched | Failed]:
+        """Give what was measured of these layers, each as one piece, or why it could not be read."""
+
+    def dissected(self, layer: Layer) -> Dissected | Failed:
+        """Give a layer's anatomy, or why it has none."""
+
 
 def bytes_to_read(checkpoint: Checkpoint, selection: Selection) -> int:
     """Add up the bytes that the first pass of an audit reads, for whoever wants to show how far it is."""
-    return sum(piece.bytes for layer in _plan(checkpoint, selection).layers for piece in pieces(layer))
+    return sum(piece.bytes for layer in plan_of(checkpoint, selection).layers for piece in pieces(layer))
 
 
 def headers_of(
     checkpoint: Checkpoint, *, selection: Selection = EVERYTHING, criterion: Criterion = USUAL_CRITERION
 ) -> Audit:
     """Say what a checkpoint holds, from its headers alone. No weight is read, so nothing is said of any."""
-    plan = _plan(checkpoint, selection)
+    plan = plan_of(checkpoint, selection)
     unread = [
         _left_out(layer.name, layer.tensor, LeftOutReason.HEADERS_ONLY, "only its header was read")
         for layer in plan.layers
     ]
-    return _Result(criterion, None).audit(checkpoint, replace(plan, left_out=[*plan.left_out, *unread]))
+    return _Result(criterion).audit(checkpoint, replace(plan, left_out=[*plan.left_out, *unread]))
 
 
 def audit_checkpoint(
@@ -216,6 +243,8 @@ def audit_checkpoint(
     io: Io = Io.MMAP,
     journal: Journal | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
+    on_measured: OnMeasured = unheard,
+    on_outcome: OnOutcome = unheard,
 ) -> Audit:
     """Read every weight of a checkpoint and audit it, layer by layer.
 
@@ -228,11 +257,16 @@ def audit_checkpoint(
     from the calling thread, how many more bytes of the first pass were done. Memory is bounded by a few windows and
     sketches a thread, and six kilobytes a layer. What cannot be read is left out with its reason; nothing is raised for
     it.
+
+    `on_measured` and `on_outcome` are told all that an audit of the same could be made from without the weights, from
+    the calling thread and in an order that `jobs` does not change: `on_measured` every layer when it was read, with the
+    exact counts of its weights, which nothing else keeps; `on_outcome` every layer that was read once more and taken
+    apart, with its residual magnitudes, and every one that could not be read.
     """
-    plan = _plan(checkpoint, selection)
+    plan = plan_of(checkpoint, selection)
     streamed = any(not isinstance(file, Path) and file.is_streamed for file in checkpoint.files)
     workers = jobs or (CONNECTIONS if streamed else os.cpu_count() or 1)
-    result = _Result(criterion, bins)
+    result = _Result(criterion, bins, on_measured, on_outcome)
     with Sources(io) as sources, ThreadPoolExecutor(workers) as executor:
         means = Means(sources=sources, journal=journal)
         # In the order of their bytes: what is wanted next from a server then mostly follows what came last.
@@ -247,6 +281,39 @@ def audit_checkpoint(
         for dissected in in_order(dissect_layer, again, executor=executor, workers=workers):
             result.take_dissected(dissected)
     return result.audit(checkpoint, plan)
+
+
+def audit_kept(
+    checkpoint: Checkpoint,
+    kept: KeptLayers,
+    *,
+    selection: Selection = EVERYTHING,
+    criterion: Criterion = USUAL_CRITERION,
+    dissect: bool = False,
+    bins: HistogramBins | None = None,
+    on_measured: OnMeasured = unheard,
+    on_outcome: OnOutcome = unheard,
+) -> Audit:
+    """Audit what was kept of a checkpoint's layers. The arguments, and the audit, are those of `audit_checkpoint`.
+
+    Layers of which nothing was kept are left out as not requested.
+    """
+    plan = plan_of(checkpoint, selection)
+    layers = kept.among(plan.layers)
+    names = {layer.name for layer in layers}
+    absent = [
+        _left_out(layer.name, layer.tensor, LeftOutReason.NOT_REQUESTED, NOT_KEPT)
+        for layer in plan.layers
+        if layer.name not in names
+    ]
+    result = _Result(criterion, bins, on_measured, on_outcome)
+    for outcome in kept.sketched(layers, criterion):
+        result.take(outcome)
+    result.take_tieable()
+    for layer in layers:
+        if result.wants_again(layer, dissect=dissect):
+            result.take_dissected(kept.dissected(layer))
+    return result.audit(checkpoint, replace(plan, left_out=[*plan.left_out, *absent]))
 
 
 def journal_of(checkpoint: Checkpoint) -> Journal:
@@ -276,7 +343,7 @@ def _matches_any(name: str, patterns: Sequence[str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+class Plan:
     """The layers to be read, those that are not, and what the headers tell of all."""
 
     layers: list[Layer]
@@ -284,7 +351,8 @@ class _Plan:
     holdings: tuple[Holding, ...]
 
 
-def _plan(checkpoint: Checkpoint, selection: Selection) -> _Plan:
+def plan_of(checkpoint: Checkpoint, selection: Selection) -> Plan:
+    """Decide from the headers alone which layers are to be read. Parts of fused tensors are layers of their own."""
     layers: list[Layer] = []
     left_out: list[LeftOut] = []
     holdings = _Holdings()
@@ -306,7 +374,7 @@ def _plan(checkpoint: Checkpoint, selection: Selection) -> _Plan:
         LeftOut(name=name, dtype="", shape=(), reason=LeftOutReason.NOT_DECODED, explanation=why)
         for name, why in _unknown_to_the_reader(checkpoint).items()
     ]
-    return _Plan(layers=layers, left_out=left_out, holdings=holdings.all())
+    return Plan(layers=layers, left_out=left_out, holdings=holdings.all())
 
 
 def _unknown_to_the_reader(checkpoint: Checkpoint) -> dict[str, str]:
@@ -364,8 +432,16 @@ def _left_out(name: str, tensor: Tensor, reason: LeftOutReason, explanation: str
 class _Result:
     """The audit in the making: outcomes come in the order of the pieces, whatever thread made them."""
 
-    def __init__(self, criterion: Criterion, bins: HistogramBins | None) -> None:
+    def __init__(
+        self,
+        criterion: Criterion,
+        bins: HistogramBins | None = None,
+        on_measured: OnMeasured = unheard,
+        on_outcome: OnOutcome = unheard,
+    ) -> None:
         self._criterion = criterion
+        self._on_measured = on_measured
+        self._on_outcome = on_outcome
         self._judged_from = criterion.scaled(HALF)
         self._layers: list[MeasuredLayer] = []
         self._rankings = _Rankings()
@@ -382,6 +458,7 @@ class _Result:
 
     def take(self, outcome: Sketched | Failed) -> None:
         if isinstance(outcome, Failed):
+            self._on_outcome(outcome)
             self._failed[outcome.layer.name] = outcome
             self._sketch = None
             return
@@ -405,6 +482,7 @@ class _Result:
 
     def take_dissected(self, outcome: Dissected | Failed) -> None:
         name = outcome.layer.name
+        self._on_outcome(outcome)
         if isinstance(outcome, Failed):
             # The layer was measured, so it stays; what failed is told beside it, and makes the audit incomplete.
             self._failed[name] = outcome
@@ -416,6 +494,7 @@ class _Result:
             self._residuals.add(name, outcome.anatomy.residual_magnitudes)
 
     def _finish(self, layer: Layer, measured: MeasuredLayer, histogram: Histogram) -> None:
+        self._on_measured(measured, histogram)
         self._read[measured.tensor] += layer.extent.rows * layer.extent.row_bits // 8
         if measured.role in TIEABLE and measured.counts.distinct > 1:  # filled with one value is alike, not tied
             self._tieable.append((measured, histogram))
@@ -453,7 +532,7 @@ class _Result:
         )
         return judged(layer, evidence)
 
-    def audit(self, checkpoint: Checkpoint, plan: _Plan) -> Audit:
+    def audit(self, checkpoint: Checkpoint, plan: Plan) -> Audit:
         """Give all that is known when everything was read."""
         failed = [_failed(each) for each in self._failed.values()]
         missing = [

@@ -1,7 +1,7 @@
 """Audits -> Universality: the claim that all layers follow one lognormal law, tried on one network or on several."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from jaynes_audit.analyzers.audit import HALF, Audit
 from jaynes_audit.analyzers.distributions.candidates import Family
@@ -14,6 +14,7 @@ from jaynes_audit.analyzers.universality.member import Member
 from jaynes_audit.analyzers.universality.universality import Universality, universality
 
 DOUBLE = 2
+THRESHOLDS = (1, HALF, DOUBLE)  # times what counts as highly connected
 NO_LAW = NotFitted("degenerate or not fitted")
 
 
@@ -22,19 +23,26 @@ def try_claim(audits: Sequence[Audit]) -> Universality:
 
     What counts as highly connected is each audit's own criterion, and half and double of it. Tied layers count once.
     """
-    thresholds = [
+    return judge_members(
         [member for audit in audits for member in _members(audit, audit.criterion.scaled(factor))]
-        for factor in (1, HALF, DOUBLE)
-    ]
+        for factor in THRESHOLDS
+    )
+
+
+def judge_members(at_thresholds: Iterable[Sequence[Member | NotFitted]]) -> Universality:
+    """Judge the highly connected layers at each of the `THRESHOLDS`; those that follow no law at all count as such."""
+    thresholds = list(at_thresholds)
     chosen, at_half, at_double = ([each for each in layers if isinstance(each, Member)] for layers in thresholds)
-    without, without_at_half, without_at_double = (layers.count(NO_LAW) for layers in thresholds)
+    without, without_at_half, without_at_double = (
+        sum(isinstance(each, NotFitted) for each in layers) for layers in thresholds
+    )
     return universality(
         chosen, at_half=at_half, at_double=at_double, lawless=(without, without_at_half, without_at_double)
     )
 
 
 def _members(audit: Audit, criterion: Criterion) -> Iterator[Member | NotFitted]:
-    deepest = _deepest(audit.layers)
+    deepest = last_blocks((layer.stack, layer.depth) for layer in audit.layers)
     for layer in audit.layers:
         if layer.tied_to or layer.role not in HIDDEN_LAYERS:
             continue
@@ -69,13 +77,13 @@ def _member(model: str, layer: LayerAudit, deepest: int) -> Member | NotFitted:
     )
 
 
-def _deepest(layers: Sequence[LayerAudit]) -> dict[str, int]:
-    """The last block of every stack."""
-    deepest: dict[str, int] = {}
-    for layer in layers:
-        if layer.depth is not None:
-            deepest[layer.stack] = max(deepest.get(layer.stack, 0), layer.depth)
-    return deepest
+def last_blocks(places: Iterable[tuple[str, int | None]]) -> dict[str, int]:
+    """Find the last block of every stack, from the stack and the block of each layer."""
+    last: dict[str, int] = {}
+    for stack, depth in places:
+        if depth is not None:
+            last[stack] = max(last.get(stack, 0), depth)
+    return last
 
 
 def _all_finite(fit: LognormalFit, errors: LogMomentErrors) -> bool:

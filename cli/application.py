@@ -8,6 +8,7 @@ import typer
 
 from jaynes_audit.analyzers.errors import UsageError
 from jaynes_audit.cli.commands.audit import audit
+from jaynes_audit.cli.commands.compare import compare
 from jaynes_audit.cli.commands.sample import sample
 from jaynes_audit.cli.commands.schema import schema
 from jaynes_audit.cli.exit_codes import ClosedPipe, ExitCode
@@ -18,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("audit")(audit)
+app.command("compare")(compare)
 app.command("sample")(sample)
 app.command("schema")(schema)
 

@@ -2,18 +2,29 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from shutil import get_terminal_size
+from typing import Protocol, TypeVar
 
 from jaynes_audit.analyzers.errors import UsageError
-from jaynes_audit.analyzers.record import ReportRecord
+from jaynes_audit.analyzers.record import FailureRecord
 from jaynes_audit.cli.exit_codes import CouldNotWrite
 from jaynes_audit.cli.messages import say
 from jaynes_audit.cli.options import ColorChoice
 from jaynes_audit.cli.outputs import Format, Output, outputs_of
-from jaynes_audit.cli.reports import REPORTS
 from jaynes_audit.cli.reports.view import Detail, View
+
+
+class Failing(Protocol):
+    """A report that says what gave none."""
+
+    @property
+    def failures(self) -> list[FailureRecord]:
+        """What failed, each in a sentence."""
+
+
+Report = TypeVar("Report", bound=Failing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,23 +59,25 @@ def plan(
     )
 
 
-def deliver(report: ReportRecord, deliveries: Sequence[Delivery]) -> None:
+def deliver(
+    report: Report, deliveries: Sequence[Delivery], renderers: Mapping[Format, Callable[[Report, View], str]]
+) -> None:
     """Write the report everywhere. Raises CouldNotWrite for the first place that failed, after all were tried."""
-    _tell_failures(report, deliveries)
+    _tell(report.failures, deliveries)
     refused: list[CouldNotWrite] = []
     for each in deliveries:
         try:
-            each.output.write(REPORTS[each.output.format](report, each.view))
+            each.output.write(renderers[each.output.format](report, each.view))
         except CouldNotWrite as error:
             refused.append(error)
     if refused:
         raise refused[0]
 
 
-def _tell_failures(report: ReportRecord, deliveries: Sequence[Delivery]) -> None:
+def _tell(failures: Sequence[FailureRecord], deliveries: Sequence[Delivery]) -> None:
     if any(each.output.format is Format.TABLE and _on_terminal(each.output) for each in deliveries):
         return  # the reader finds them there
-    for failed in report.failures:
+    for failed in failures:
         say(failed.sentence)
 
 

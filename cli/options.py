@@ -2,9 +2,15 @@
 
 import math
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from jaynes_audit.cli.exit_codes import FailOn
+
+if TYPE_CHECKING:
+    from jaynes_audit.analyzers.checkpoints.hub.place import Mode
 
 
 class IoChoice(StrEnum):
@@ -43,6 +49,25 @@ Targets = Annotated[
         help="A checkpoint: a file, a folder, a pattern, or one on the Hugging Face Hub: org/name, org/name@revision.",
         show_default=False,
     ),
+]
+Operands = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="OPERAND...",
+        help="Two or more: a TARGET of `jaynes audit`, a report it wrote with -o json, or a sketch archive.",
+        show_default=False,
+    ),
+]
+ExactOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--exact/--no-exact",
+        help="Whether to compare weight by weight; where all is on this machine, if neither is given.",
+        show_default=False,
+    ),
+]
+FailOnOption = Annotated[
+    FailOn, typer.Option("--fail-on", help="Lowest level of a finding that makes the exit status 1.")
 ]
 Outputs = Annotated[
     list[str],
@@ -148,6 +173,15 @@ Resume = Annotated[
         show_default=False,
     ),
 ]
+SaveSketches = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-sketches",
+        metavar="FILE",
+        help="Also write a sketch archive, best as NAME.sketches.safetensors: a small target that gives this report.",
+        show_default=False,
+    ),
+]
 EveryLayer = Annotated[bool, typer.Option("--all", help="List every layer and finding, however many.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the findings and the exit status.")]
 Verbose = Annotated[
@@ -156,3 +190,10 @@ Verbose = Annotated[
 ]
 Color = Annotated[ColorChoice, typer.Option("--color", help="auto: on a terminal, unless NO_COLOR is set.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bar.")]
+
+
+def mode_of(*, stream: bool | None) -> "Mode | None":
+    """Understand the value of `--stream/--cache`."""
+    from jaynes_audit.analyzers.checkpoints.hub.place import Mode  # noqa: PLC0415 - help does without NumPy
+
+    return None if stream is None else Mode.STREAM if stream else Mode.CACHE

@@ -53,6 +53,9 @@ COMPANIONS = re.compile(
 )
 """Files that trainers and converters put beside the weights, with the ending of weights. They are read when named."""
 
+SKETCHES_SUFFIX = ".sketches.safetensors"
+"""The ending of a sketch archive, which may stand beside the weights that it was made from and is none of them."""
+
 _CONVENTIONAL = "|".join((*WHOLE_MODELS, ADAPTER))
 _SUFFIX = rf"(?P<suffix>{'|'.join(re.escape(suffix) for suffix in SUFFIXES)})"
 _SINGLE = re.compile(rf"(?P<stem>.+){_SUFFIX}")
@@ -217,7 +220,7 @@ def families_among(names: Iterable[str], *, folder: Place) -> tuple[Family, ...]
     indexes: dict[_Base, str] = {}
     shards: defaultdict[tuple[_Base, int], list[str]] = defaultdict(list)
     singles: dict[_Base, str] = {}
-    for name in sorted(filter(is_weights, names)):
+    for name in sorted(name for name in names if is_weights(name) and not name.endswith(SKETCHES_SUFFIX)):
         if match := _INDEX.fullmatch(name):
             indexes[_Base(match["base"], match["variant"] or "", match["suffix"])] = name
         elif match := _NUMBERED.fullmatch(name):

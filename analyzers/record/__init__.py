@@ -22,6 +22,7 @@ from jaynes_audit.analyzers.record.report import (
     ReportRecord,
     Tool,
     failure_record,
+    finding_record,
     record_of,
     report_schema,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "VerdictRecord",
     "claim_record",
     "failure_record",
+    "finding_record",
     "record_of",
     "report_schema",
     "ruler_records",

@@ -209,7 +209,7 @@ def record_of(audit: Audit, findings: Iterable[Finding]) -> ModelRecord:
         ],
         aliases={text(dropped): text(kept) for dropped, kept in audit.aliases.items()},
         defects=[_defect(defect) for defect in audit.defects],
-        findings=[_finding(finding) for finding in findings],
+        findings=[finding_record(finding) for finding in findings],
         remarks=[text(remark) for remark in audit.remarks],
     )
 
@@ -217,6 +217,17 @@ def record_of(audit: Audit, findings: Iterable[Finding]) -> ModelRecord:
 def failure_record(target: str, sentence: str, exit_code: int) -> FailureRecord:
     """Give the public record of a target that gave no audit."""
     return FailureRecord(target=text(target), exit_code=exit_code, sentence=text(sentence))
+
+
+def finding_record(finding: Finding) -> FindingRecord:
+    """Give the public record of what a rule objects to."""
+    return FindingRecord(
+        rule=finding.rule,
+        name=finding.name,
+        level=finding.level.value,
+        subject=text(finding.subject),
+        sentence=text(finding.sentence),
+    )
 
 
 def report_schema() -> dict[str, object]:
@@ -231,16 +242,6 @@ def report_schema() -> dict[str, object]:
 
 def _defect(defect: Defect) -> DefectRecord:
     return DefectRecord(rule=defect.rule, case=defect.case, file=text(defect.file), sentence=text(defect.sentence))
-
-
-def _finding(finding: Finding) -> FindingRecord:
-    return FindingRecord(
-        rule=finding.rule,
-        name=finding.name,
-        level=finding.level.value,
-        subject=text(finding.subject),
-        sentence=text(finding.sentence),
-    )
 
 
 def _connected(audit: Audit) -> ConnectedRecord:

@@ -1,4 +1,5 @@
-/* The fast half of the sketch: counts of 16-bit codes and sums of squares in one pass over cache-sized tiles.
+/* The fast half of the sketch, counts of 16-bit codes and sums of squares, and of the comparison of two layers weight by
+ * weight: each in one pass over cache-sized tiles.
  *
  * _kernel_numpy.py is the specification; a test holds the two to equal counts. Everything here works on buffers that
  * the caller owns, keeps no state, and runs without the GIL. Loads go through memcpy, so no alignment is assumed:
@@ -6,6 +7,7 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <float.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -24,7 +26,7 @@
 
 enum { CODES = 65536, TABLES = 2, TILE = 2048, TILE_ROWS = 8, LANES = 32 };
 enum { SIGN_BIT = 0x8000, CELL_CODES = 4, CELLS = SIGN_BIT / CELL_CODES, CELL_WORDS = CELLS / 64 };
-enum { BF16, F16, F32, KINDS };
+enum { BF16, F16, F32, KINDS, F64 = KINDS, PAIRED_KINDS };
 
 static const Py_ssize_t ITEM_BYTES[KINDS] = {2, 2, 4};
 static const Py_ssize_t MAX_LENGTH = PY_SSIZE_T_MAX / 64; /* of an axis: no size computed here can overflow */
@@ -282,6 +284,143 @@ static Py_ssize_t merge_signs(const uint16_t *codes, const int64_t *tallies, Py_
     return at;
 }
 
+/* ---- two layers, weight by weight ---- */
+
+enum { PAIRS = 1024, PAIR_LANES = 32 }; /* two tiles of doubles stay in the first-level cache */
+
+static const Py_ssize_t PAIRED_ITEM_BYTES[PAIRED_KINDS] = {2, 2, 4, 8};
+
+/* How the weights of two chunks differ, in the order of PAIRING in _kernel_numpy.py. */
+typedef struct {
+    double squares_a, squares_b, squares_of_change, products;
+    double largest;
+    int64_t largest_at, changed, not_finite, other_bytes;
+} Pairing;
+
+WIDEST_VECTORS static void widen_bf16(const Half *restrict stored, Py_ssize_t n, double *restrict values) {
+    for (Py_ssize_t i = 0; i < n; i++) values[i] = as_float((uint32_t)stored[i] << 16);
+}
+
+WIDEST_VECTORS static void widen_f16(const Half *restrict stored, Py_ssize_t n, double *restrict values) {
+    for (Py_ssize_t i = 0; i < n; i++) {
+        uint32_t code = stored[i], bits;
+        uint32_t not_finite = all_ones_if((code & 0x7C00u) == 0x7C00u) & 0x7F800000u;
+        float magnitude = as_float((code & 0x7FFFu) << 13) * 0x1p112f; /* as in finite_f16 */
+        memcpy(&bits, &magnitude, 4);
+        values[i] = as_float(bits | not_finite | (code & 0x8000u) << 16);
+    }
+}
+
+WIDEST_VECTORS static void widen_f32(const Single *restrict stored, Py_ssize_t n, double *restrict values) {
+    for (Py_ssize_t i = 0; i < n; i++) values[i] = as_float(stored[i]);
+}
+
+static void widen(int kind, const unsigned char *stored, Py_ssize_t n, double *values) {
+    switch (kind) {
+    case BF16: widen_bf16((const Half *)stored, n, values); return;
+    case F16: widen_f16((const Half *)stored, n, values); return;
+    case F32: widen_f32((const Single *)stored, n, values); return;
+    default: memcpy(values, stored, (size_t)n * sizeof *values);
+    }
+}
+
+/* Lanes keep the order of addition the same on every machine; so does -ffp-contract=off, as the change of two weights
+ * has no exact square. */
+WIDEST_VECTORS static void pair_whole_tile(const double *restrict a, const double *restrict b, Pairing *tile) {
+    double squares_a[PAIR_LANES] = {0}, squares_b[PAIR_LANES] = {0}, squares_of_change[PAIR_LANES] = {0};
+    double products[PAIR_LANES] = {0}, largest[PAIR_LANES] = {0};
+    int64_t changed[PAIR_LANES] = {0};
+    for (Py_ssize_t i = 0; i < PAIRS; i += PAIR_LANES)
+        for (int k = 0; k < PAIR_LANES; k++) {
+            double change = b[i + k] - a[i + k], magnitude = __builtin_fabs(change);
+            squares_a[k] += a[i + k] * a[i + k];
+            squares_b[k] += b[i + k] * b[i + k];
+            squares_of_change[k] += change * change;
+            products[k] += a[i + k] * b[i + k];
+            largest[k] = magnitude > largest[k] ? magnitude : largest[k];
+            changed[k] += a[i + k] != b[i + k];
+        }
+    for (int k = 0; k < PAIR_LANES; k++) {
+        tile->squares_a += squares_a[k];
+        tile->squares_b += squares_b[k];
+        tile->squares_of_change += squares_of_change[k];
+        tile->products += products[k];
+        tile->largest = largest[k] > tile->largest ? largest[k] : tile->largest;
+        tile->changed += changed[k];
+    }
+}
+
+WIDEST_VECTORS static double squares_of_whole_tile(const double *values) {
+    double lanes[PAIR_LANES] = {0}, sum = 0;
+    for (Py_ssize_t i = 0; i < PAIRS; i += PAIR_LANES)
+        for (int k = 0; k < PAIR_LANES; k++) lanes[k] += values[i + k] * values[i + k];
+    for (int k = 0; k < PAIR_LANES; k++) sum += lanes[k];
+    return sum;
+}
+
+static inline int is_finite(double value) { return __builtin_fabs(value) <= DBL_MAX; }
+
+/* A change that only an infinity could hold counts as the greatest number. */
+static inline double magnitude_of_change(double a, double b) {
+    double magnitude = __builtin_fabs(b - a);
+    return magnitude > DBL_MAX ? DBL_MAX : magnitude;
+}
+
+static void pair_with_care(const double *a, const double *b, Py_ssize_t n, Pairing *tile) {
+    memset(tile, 0, sizeof *tile);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        int finite_a = is_finite(a[i]), finite_b = is_finite(b[i]);
+        tile->not_finite += finite_a != finite_b;
+        tile->changed += a[i] != b[i] && (a[i] == a[i] || b[i] == b[i]);
+        if (!finite_a || !finite_b) continue;
+        double change = b[i] - a[i], magnitude = magnitude_of_change(a[i], b[i]);
+        tile->squares_a += a[i] * a[i];
+        tile->squares_b += b[i] * b[i];
+        tile->squares_of_change += change * change;
+        tile->products += a[i] * b[i];
+        tile->largest = magnitude > tile->largest ? magnitude : tile->largest;
+    }
+}
+
+static Py_ssize_t first_change_of(double largest, const double *a, const double *b) {
+    Py_ssize_t i = 0;
+    while (!(is_finite(a[i]) && is_finite(b[i]) && magnitude_of_change(a[i], b[i]) == largest)) i++;
+    return i;
+}
+
+static void pair_tile(const double *a, const double *b, Py_ssize_t n, int64_t first, Pairing *pairing) {
+    Pairing tile = {0};
+    if (n == PAIRS && a == b) tile.squares_a = tile.squares_b = tile.products = squares_of_whole_tile(a);
+    else if (n == PAIRS) pair_whole_tile(a, b, &tile);
+    /* NaN and infinity show in the sums: finite sums are of finite weights alone. */
+    if (n < PAIRS || !is_finite(tile.squares_a + tile.squares_b)) pair_with_care(a, b, n, &tile);
+    pairing->squares_a += tile.squares_a;
+    pairing->squares_b += tile.squares_b;
+    pairing->squares_of_change += tile.squares_of_change;
+    pairing->products += tile.products;
+    pairing->changed += tile.changed;
+    pairing->not_finite += tile.not_finite;
+    if (tile.largest > pairing->largest) {
+        pairing->largest = tile.largest;
+        pairing->largest_at = first + first_change_of(tile.largest, a, b);
+    }
+}
+
+static void pair_tiles(int kind_a, const unsigned char *a, int kind_b, const unsigned char *b, Py_ssize_t weights,
+                       int64_t first, Pairing *pairing) {
+    double values_a[PAIRS], values_b[PAIRS];
+    pairing->other_bytes |= kind_a != kind_b;
+    for (Py_ssize_t i = 0; i < weights; i += PAIRS) {
+        Py_ssize_t n = weights - i < PAIRS ? weights - i : PAIRS;
+        const unsigned char *of_a = a + i * PAIRED_ITEM_BYTES[kind_a], *of_b = b + i * PAIRED_ITEM_BYTES[kind_b];
+        int same = kind_a == kind_b && !memcmp(of_a, of_b, (size_t)(n * PAIRED_ITEM_BYTES[kind_a]));
+        widen(kind_a, of_a, n, values_a);
+        if (!same) widen(kind_b, of_b, n, values_b);
+        pairing->other_bytes |= !same;
+        pair_tile(values_a, same ? values_a : values_b, n, first + i, pairing);
+    }
+}
+
 /* ---- the border to Python: every size is checked before the GIL is released ---- */
 
 typedef struct {
@@ -508,19 +647,56 @@ done:
     return PyErr_Occurred() ? NULL : PyLong_FromSsize_t(entries.length);
 }
 
+PyDoc_STRVAR(pair_doc, "pair(kind_a, a, kind_b, b, first, pairing)\n--\n\n"
+                       "Add how the weights of b differ from those of a, one by one; the first is weight `first`.");
+
+static Py_ssize_t weights_in(Py_buffer *stored, int kind) {
+    if (kind < 0 || kind >= PAIRED_KINDS || stored->len % PAIRED_ITEM_BYTES[kind]) return -1;
+    return stored->len / PAIRED_ITEM_BYTES[kind];
+}
+
+static PyObject *pair(PyObject *self, PyObject *args) {
+    int kind_a, kind_b;
+    Py_ssize_t first;
+    PyObject *a_object, *b_object, *pairing_object;
+    Buffers all = {.held = 0};
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iOiOnO", &kind_a, &a_object, &kind_b, &b_object, &first, &pairing_object)) return NULL;
+    borrow(&all, a_object, PyBUF_SIMPLE, -2, "a");
+    if (!PyErr_Occurred()) borrow(&all, b_object, PyBUF_SIMPLE, -2, "b");
+    Pairing *pairing = PyErr_Occurred() ? NULL : borrow(&all, pairing_object, PyBUF_WRITABLE, sizeof *pairing, "pairing");
+    if (!pairing) goto done;
+    Py_ssize_t weights = weights_in(&all.buffers[0], kind_a);
+    if (weights < 0 || weights != weights_in(&all.buffers[1], kind_b) || first < 0 || first > PY_SSIZE_T_MAX - weights) {
+        PyErr_SetString(PyExc_ValueError, "a and b must hold equally many whole weights of their kinds");
+        goto done;
+    }
+    Pairing result = *pairing;
+    const unsigned char *a = all.buffers[0].buf, *b = all.buffers[1].buf;
+    Py_BEGIN_ALLOW_THREADS
+    pair_tiles(kind_a, a, kind_b, b, weights, first, &result);
+    Py_END_ALLOW_THREADS
+    *pairing = result;
+done:
+    release(&all);
+    if (PyErr_Occurred()) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"count", count, METH_VARARGS, count_doc},
     {"drain", drain, METH_VARARGS, drain_doc},
     {"fold", fold, METH_VARARGS, fold_doc},
     {"fold_signs", fold_signs, METH_VARARGS, fold_signs_doc},
     {"count_blocks", count_blocks, METH_VARARGS, count_blocks_doc},
+    {"pair", pair, METH_VARARGS, pair_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static PyModuleDef_Slot slots[] = {{0, NULL}};
 
 static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, .m_name = "_kernel", .m_doc = "The compiled kernel of the sketch.", .m_size = 0,
+    PyModuleDef_HEAD_INIT, .m_name = "_kernel", .m_doc = "The compiled kernel of the sketch and of the comparison.", .m_size = 0,
     .m_methods = methods,  .m_slots = slots,
 };
 

@@ -1,4 +1,4 @@
-"""The sketch's kernel in NumPy: what the compiled one must compute, and what runs where there is no compiler.
+"""The kernel in NumPy: what the compiled one must compute, and what runs where there is no compiler.
 
 `kind` is an index into KINDS. `tables` has shape (2, 65536): the compiled kernel counts in both halves, this one in the
 first; only their sum has a meaning. `facts` is one FACTS record. Both kernels give equal counts and facts; their sums
@@ -24,6 +24,19 @@ WINDOW = 65536  # np.bincount copies its input to int64, so it is fed what the c
 SIGN_CLEARED = np.uint32(0x7FFFFFFF)
 INFINITY = np.uint32(0x7F800000)
 LARGEST_FINITE = np.uint32(0x7F7FFFFF)
+
+F64 = 3  # of `pair` alone
+
+PAIRING = np.dtype(
+    [
+        *((name, "<f8") for name in ("squares_a", "squares_b", "squares_of_change", "products", "largest")),
+        *((name, "<i8") for name in ("largest_at", "changed", "not_finite", "other_bytes")),
+    ]
+)
+"""How the weights of two chunks differ. The four sums, of squares and of products, run over the weights that are finite
+on both sides; `largest` is the greatest magnitude of a change among them (one that overflows is the greatest number),
+and `largest_at` where it stands first. `changed` counts the weights whose values differ, +0 and -0 being equal and NaN
+and NaN too, `not_finite` those that are not finite on one side only. `other_bytes` is 1 unless all bytes are alike."""
 
 Counts = npt.NDArray[np.uint32]
 Sums = npt.NDArray[np.float64]
@@ -172,3 +185,47 @@ def count_blocks(
     tallies[:length] = np.concatenate([tally, whole_tally])
     ends[:] = np.searchsorted(keys, np.arange(1, ends.size + 1, dtype=np.uint64) << np.uint64(16))
     return length
+
+
+def widened(kind: int, stored: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+    """Give the weights as float64; none is rounded."""
+    if kind == BF16:
+        codes = np.frombuffer(stored, KINDS[BF16])
+        return np.left_shift(codes, 16, dtype=np.uint32).view(np.float32).astype(np.float64)
+    return np.frombuffer(stored, np.float64 if kind == F64 else KINDS[kind]).astype(np.float64)
+
+
+def pair(
+    kind_a: int,
+    a: npt.NDArray[np.generic],
+    kind_b: int,
+    b: npt.NDArray[np.generic],
+    first: int,
+    pairing: npt.NDArray[np.void],
+) -> None:
+    """Add how the weights of `b` differ from those of `a`, one by one; the first is weight `first`.
+
+    `pairing` is one PAIRING record.
+    """
+    if kind_a != kind_b or not np.array_equal(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)):
+        pairing["other_bytes"] = 1
+    with np.errstate(invalid="ignore", over="ignore"):  # a signalling NaN is invalid, float64 may overflow
+        of_a, of_b = widened(kind_a, a), widened(kind_b, b)
+        finite_a, finite_b = np.isfinite(of_a), np.isfinite(of_b)
+        pairing["not_finite"] += np.count_nonzero(finite_a != finite_b)
+        pairing["changed"] += np.count_nonzero((of_a != of_b) & ~(np.isnan(of_a) & np.isnan(of_b)))
+        usable = finite_a & finite_b
+        of_a[~usable] = of_b[~usable] = 0
+        change = of_b - of_a
+        for name, left, right in (
+            ("squares_a", of_a, of_a),
+            ("squares_b", of_b, of_b),
+            ("squares_of_change", change, change),
+            ("products", of_a, of_b),
+        ):
+            pairing[name] += (left * right).sum()
+    magnitude = np.minimum(np.abs(change), np.finfo(np.float64).max)
+    largest = magnitude.max(initial=0)
+    if largest > pairing["largest"]:
+        pairing["largest"] = largest
+        pairing["largest_at"] = first + int(magnitude.argmax())

@@ -8,7 +8,6 @@ from jaynes_audit.cli.messages import say
 from jaynes_audit.cli.options import AmplitudeChoice, ColorChoice, IoChoice, Method
 
 if TYPE_CHECKING:
-    from jaynes_audit.analyzers.checkpoints.hub.place import Mode
     from jaynes_audit.analyzers.distributions.histogram_fit import HistogramBins
 
 USUAL_BINS = 100
@@ -33,6 +32,7 @@ def audit(
     headers_only: options.HeadersOnly = False,
     verify: options.Verify = False,
     resume: options.Resume = None,
+    save_sketches: options.SaveSketches = None,
     every_layer: options.EveryLayer = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -51,8 +51,11 @@ def audit(
     from jaynes_audit.analyzers.checkpoints.windows import Io  # noqa: PLC0415
     from jaynes_audit.analyzers.layer_audit import Criterion  # noqa: PLC0415
     from jaynes_audit.cli import auditing, delivery  # noqa: PLC0415
+    from jaynes_audit.cli.reports import REPORTS  # noqa: PLC0415
 
     plan = delivery.plan(output, color, quiet=quiet, verbose=verbose, every_layer=every_layer)
+    if save_sketches and any(each.output.path == save_sketches for each in plan):
+        raise UsageError(f"a report and the sketches cannot both go to {str(save_sketches)!r}")
     report = auditing.report_on(
         auditing.Request(
             targets=targets,
@@ -62,20 +65,15 @@ def audit(
             bins=_histogram(method, bins, range_end, amplitude),
             jobs=jobs,
             io=Io(io.value),
-            access=HubAccess(mode=_mode(stream=stream), headers_only=headers_only, verify=verify, tell=say),
+            access=HubAccess(mode=options.mode_of(stream=stream), headers_only=headers_only, verify=verify, tell=say),
             headers_only=headers_only,
             resume=resume,
+            save_sketches=save_sketches,
             show_progress=not (quiet or no_progress),
         )
     )
-    delivery.deliver(report, plan)
+    delivery.deliver(report, plan, REPORTS)
     return report.exit_code
-
-
-def _mode(*, stream: bool | None) -> "Mode | None":
-    from jaynes_audit.analyzers.checkpoints.hub.place import Mode  # noqa: PLC0415 - see audit
-
-    return None if stream is None else Mode.STREAM if stream else Mode.CACHE
 
 
 def _histogram(

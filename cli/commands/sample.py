@@ -13,6 +13,7 @@ from jaynes_audit.analyzers.errors import NothingToAudit, UsageError
 from jaynes_audit.cli.exit_codes import CouldNotWrite, ExitCode
 
 if TYPE_CHECKING:
+    from jaynes_audit.analyzers.archive.archive import Archive
     from jaynes_audit.analyzers.checkpoints import Checkpoint
     from jaynes_audit.analyzers.sampling import Laws, Sample
 
@@ -80,14 +81,16 @@ def sample(
     _refuse_place(output, force=force)
     # Help does without NumPy, so nothing heavy is imported before it is needed.
     from jaynes_audit.analyzers import sampling  # noqa: PLC0415
+    from jaynes_audit.analyzers.checkpoints import Checkpoint  # noqa: PLC0415
     from jaynes_audit.analyzers.dtypes import Dtype  # noqa: PLC0415
     from jaynes_audit.cli.outputs import Format, Output  # noqa: PLC0415
     from jaynes_audit.cli.progress import progress  # noqa: PLC0415
 
-    checkpoint = _opened(target, per_layer=per_layer)
+    known = _opened(target, per_layer=per_layer)
+    checkpoint = known if isinstance(known, Checkpoint) else known.checkpoint
     if output.resolve() in {file.resolve() for file in checkpoint.files if isinstance(file, Path)}:
         raise UsageError(f"{str(output)!r} is the TARGET itself; give another file for the sample")
-    laws = sampling.scaled(_laws(checkpoint, mu, sigma), sampling.Scale(scale.value))
+    laws = sampling.scaled(_laws(known, mu, sigma), sampling.Scale(scale.value))
     drawn = sampling.sample(checkpoint, laws, Dtype(dtype.upper()) if dtype else None)
     law = _law_in_words(mu, sigma, scale)
     pieces = sampling.file_bytes(drawn, seed=seed, metadata=_metadata(checkpoint, law, scale, seed))
@@ -132,8 +135,9 @@ def _cannot_write(path: Path, error: OSError) -> CouldNotWrite:
     return CouldNotWrite(f"{str(path)!r} cannot be written: {error.strerror or error}")
 
 
-def _opened(target: str, *, per_layer: bool) -> "Checkpoint":
-    from jaynes_audit.analyzers.checkpoints import expand, open_checkpoint  # noqa: PLC0415 - see sample
+def _opened(target: str, *, per_layer: bool) -> "Checkpoint | Archive":
+    from jaynes_audit.analyzers.archive.archive import open_target  # noqa: PLC0415 - see sample
+    from jaynes_audit.analyzers.checkpoints import expand  # noqa: PLC0415
     from jaynes_audit.analyzers.checkpoints.families import is_index  # noqa: PLC0415
 
     first, *others = expand([target])
@@ -145,7 +149,7 @@ def _opened(target: str, *, per_layer: bool) -> "Checkpoint":
         config = path
     else:
         try:
-            return open_checkpoint(first)
+            return open_target(first)
         except NothingToAudit:
             if not config.is_file():
                 raise
@@ -157,12 +161,14 @@ def _opened(target: str, *, per_layer: bool) -> "Checkpoint":
     return checkpoint_of_config(config)
 
 
-def _laws(checkpoint: "Checkpoint", mu: float | None, sigma: float | None) -> "Laws":
-    from jaynes_audit.analyzers.audit import audit_checkpoint  # noqa: PLC0415 - see sample
+def _laws(known: "Checkpoint | Archive", mu: float | None, sigma: float | None) -> "Laws":
+    from jaynes_audit.analyzers.archive.archive import Archive  # noqa: PLC0415 - see sample
+    from jaynes_audit.analyzers.archive.audited import audit_archive  # noqa: PLC0415
+    from jaynes_audit.analyzers.audit import audit_checkpoint  # noqa: PLC0415
     from jaynes_audit.analyzers.sampling import Lognormal, one_law, own_laws  # noqa: PLC0415
 
     if sigma is None:
-        return own_laws(audit_checkpoint(checkpoint))
+        return own_laws(audit_archive(known) if isinstance(known, Archive) else audit_checkpoint(known))
     return one_law(Lognormal(log_mean=mu or 0.0, log_sigma=sigma))  # a scale sets the mean where there is none
 
 

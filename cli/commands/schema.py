@@ -10,16 +10,18 @@ class SchemaName(StrEnum):
     """What there is a schema of."""
 
     REPORT = "report"
+    COMPARISON = "comparison"
 
 
 def schema(name: Annotated[SchemaName, typer.Argument(help="What to print the schema of.", show_default=False)]) -> int:
     """Print a JSON Schema (2020-12)."""
     import json  # noqa: PLC0415 - as the next ones
 
-    from jaynes_audit.analyzers.record import report_schema  # noqa: PLC0415 - help does without NumPy
+    from jaynes_audit.analyzers.comparison.record import comparison_schema  # noqa: PLC0415 - help does without NumPy
+    from jaynes_audit.analyzers.record import report_schema  # noqa: PLC0415
     from jaynes_audit.cli.exit_codes import ExitCode  # noqa: PLC0415
     from jaynes_audit.cli.outputs import Format, Output  # noqa: PLC0415
 
-    schemas = {SchemaName.REPORT: report_schema}
+    schemas = {SchemaName.REPORT: report_schema, SchemaName.COMPARISON: comparison_schema}
     Output(format=Format.JSON, path=None).write(f"{json.dumps(schemas[name](), indent=2)}\n")
     return ExitCode.PASSED

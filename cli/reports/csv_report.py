@@ -45,27 +45,29 @@ def render(report: "ReportRecord", _: View) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
     for model in report.models:
-        writer.writerows([in_csv(model.target), *map(_cell, _values(layer))] for layer in model.layers)
+        writer.writerows([in_csv(model.target), *map(cell, _values(layer))] for layer in model.layers)
     return text.getvalue()
 
 
 def _values(layer: LayerRecord) -> Iterator[object]:
-    yield from _fields(layer, LAYER_FIELDS)
-    yield from _fields(layer.verdict, VerdictRecord.__struct_fields__)
-    yield from _fields(layer.fit, FIT_FIELDS)
-    yield from _fields(layer.fit.equilibrium if layer.fit else None, EquilibriumRecord.__struct_fields__)
+    yield from fields(layer, LAYER_FIELDS)
+    yield from fields(layer.verdict, VerdictRecord.__struct_fields__)
+    yield from fields(layer.fit, FIT_FIELDS)
+    yield from fields(layer.fit.equilibrium if layer.fit else None, EquilibriumRecord.__struct_fields__)
     nats = {candidate.family: candidate.nats for candidate in layer.candidates}
     yield from map(nats.get, FAMILIES)
-    yield from _fields(layer.anatomy, AnatomyRecord.__struct_fields__)
-    yield from _fields(layer.histogram, HistogramFitRecord.__struct_fields__)
-    yield from _fields(layer.codes, CodesRecord.__struct_fields__)
+    yield from fields(layer.anatomy, AnatomyRecord.__struct_fields__)
+    yield from fields(layer.histogram, HistogramFitRecord.__struct_fields__)
+    yield from fields(layer.codes, CodesRecord.__struct_fields__)
 
 
-def _fields(record: Struct | None, fields: tuple[str, ...]) -> Iterator[object]:
-    yield from (getattr(record, field) if record else None for field in fields)
+def fields(record: Struct | None, names: tuple[str, ...]) -> Iterator[object]:
+    """Give the named fields of a record; of none, nothing for each."""
+    yield from (getattr(record, name) if record else None for name in names)
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
+    """Give a value as the csv writer may have it."""
     if isinstance(value, str):
         return in_csv(value)
     return str(value).lower() if isinstance(value, bool) else value  # csv writes numbers in full and null as nothing

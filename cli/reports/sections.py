@@ -13,6 +13,7 @@ from jaynes_audit.cli.reports.figures import NONE, count, extent, fixed, magnitu
 from jaynes_audit.cli.reports.page import Column, Grid, Sentence, Span, Tone, sentence
 
 if TYPE_CHECKING:
+    from jaynes_audit.analyzers.comparison.record import ComparisonReportRecord
     from jaynes_audit.analyzers.record import (
         ClaimRecord,
         FailureRecord,
@@ -229,7 +230,7 @@ def findings(model: "ModelRecord", *, most: int | None) -> Iterator[Sentence]:
         yield sentence(Span(f"         {counted(len(model.findings) - most, 'more finding')}: --all", Tone.QUIET))
 
 
-def last_line(report: "ReportRecord") -> Sentence:
+def last_line(report: "ReportRecord | ComparisonReportRecord") -> Sentence:
     """Why the exit status is what it is."""
     tone = Tone.STRONG if report.exit_code == 0 else Tone.ERROR
     return sentence(Span(f"Exit status {report.exit_code}", tone), f": {report.exit_reason}.")

@@ -1,6 +1,6 @@
 """The report for people: the answer, how much was read, what is wrong, the numbers beside the ruler."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jaynes_audit.cli.reports import details, sections
@@ -16,9 +16,20 @@ MOST_REMARKS = 3
 
 def render(report: "ReportRecord", view: View) -> str:
     """Write the report in columns: as wide as they need, or fitted to the terminal; plain, or coloured."""
-    page = _findings_page(report, view) if view.detail is Detail.FINDINGS else _page(report, view)
+    return laid_out(_findings_page(report, view) if view.detail is Detail.FINDINGS else _page(report, view), view)
+
+
+def laid_out(page: Iterable[Block], view: View) -> str:
+    """Write blocks as text: as wide as they need, or fitted to the terminal; plain, or coloured."""
     written = _painter(view)
     return "".join(f"{written(line)}\n" for line in lines(page, view.width))
+
+
+def titled(title: str, *blocks: Block) -> Iterator[Block]:
+    """Blocks under a title, and a free line after them."""
+    yield sentence(Span(title, Tone.STRONG))
+    yield from blocks
+    yield BLANK
 
 
 def _painter(view: View) -> Callable[[Line], str]:
@@ -60,7 +71,7 @@ def _together(report: "ReportRecord", claim: "ClaimRecord", view: View) -> Itera
     yield BLANK
     grid = sections.roles_of_models(report.models, report.rulers)
     if grid:
-        yield from _titled("By role and model, medians over the matrices", grid)
+        yield from titled("By role and model, medians over the matrices", grid)
     if view.detail is Detail.EVERYTHING:
         yield from _claim(claim)
 
@@ -73,26 +84,26 @@ def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) ->
     yield from sections.remarks(model, None if everything else MOST_REMARKS)
     yield BLANK
     if model.findings:
-        yield from _titled(
+        yield from titled(
             "Findings", *sections.findings(model, most=None if view.every_layer else sections.MOST_FINDINGS)
         )
     for title, grid in sections.overviews(model, rulers, everything=everything):
-        yield from _titled(title, grid)
+        yield from titled(title, grid)
     yield from _layers(model, rulers, view)
     if everything:
         drawn = list(law_map([layer for layer in model.layers if layer.connected], rulers))
         if drawn:
-            yield from _titled("Map of the highly connected matrices among known laws", *drawn)
+            yield from titled("Map of the highly connected matrices among known laws", *drawn)
         yield from _claim(model.claim)
     apart = sections.kept_apart(model)
     if apart:
-        yield from _titled("Kept apart: gains, biases and buffers", apart)
+        yield from titled("Kept apart: gains, biases and buffers", apart)
     if model.left_out:
-        yield from _titled("Left out", *sections.left_out(model, everything=everything))
+        yield from titled("Left out", *sections.left_out(model, everything=everything))
     if everything:
-        yield from _titled("Files", *(sentence(file) for file in model.files))
+        yield from titled("Files", *(sentence(file) for file in model.files))
         if model.aliases:
-            yield from _titled("Tied", *(sentence(f"{dropped} is {kept}") for dropped, kept in model.aliases.items()))
+            yield from titled("Tied", *(sentence(f"{dropped} is {kept}") for dropped, kept in model.aliases.items()))
 
 
 def _layers(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) -> Iterator[Block]:
@@ -105,11 +116,11 @@ def _layers(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) -
         if listing.unsaid:
             blocks.append(sentence(Span(f"{listing.unsaid:,} in all; --all lists them.", Tone.QUIET)))
         if blocks:
-            yield from _titled(listing.title, *blocks)
+            yield from titled(listing.title, *blocks)
         layers = [layer for _, layer in listing.shown]
         curves = details.histogram_grid(layers)
         if curves:
-            yield from _titled(f"{listing.title}: {details.CURVES}", curves)
+            yield from titled(f"{listing.title}: {details.CURVES}", curves)
         if everything and layers:
             yield from _details(listing, layers)
 
@@ -123,7 +134,7 @@ def _details(listing: sections.Listing, layers: "Sequence[LayerRecord]") -> Iter
     )
     for title, grid, notes in grids:
         if grid:
-            yield from _titled(f"{listing.title}: {title}", grid, *(sentence(Span(note, Tone.QUIET)) for note in notes))
+            yield from titled(f"{listing.title}: {title}", grid, *(sentence(Span(note, Tone.QUIET)) for note in notes))
 
 
 def _claim(claim: "ClaimRecord") -> Iterator[Block]:
@@ -131,7 +142,7 @@ def _claim(claim: "ClaimRecord") -> Iterator[Block]:
     grid = details.constancy_grid(claim)
     if grid:
         blocks += [BLANK, grid]
-    yield from _titled("One lognormal for all", *blocks)
+    yield from titled("One lognormal for all", *blocks)
 
 
 def _legend(report: "ReportRecord") -> Iterator[Block]:
@@ -141,9 +152,3 @@ def _legend(report: "ReportRecord") -> Iterator[Block]:
         if sections.has_naive_errors(matrices):
             yield sentence(Span(sections.NAIVE, Tone.QUIET))
         yield BLANK
-
-
-def _titled(title: str, *blocks: Block) -> Iterator[Block]:
-    yield sentence(Span(title, Tone.STRONG))
-    yield from blocks
-    yield BLANK

@@ -134,7 +134,7 @@ def test_4_and_no_trace_when_jaynes_itself_is_mistaken(
     def mistaken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a mistake")
 
-    monkeypatch.setattr("jaynes_audit.cli.auditing.open_checkpoint", mistaken)
+    monkeypatch.setattr("jaynes_audit.cli.auditing.open_target", mistaken)
     assert run(["audit", str(sound)]) == ExitCode.COULD_NOT_FINISH
     said = capsys.readouterr().err
     assert "a mistake in jaynes itself: ZeroDivisionError: a mistake" in said

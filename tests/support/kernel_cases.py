@@ -137,6 +137,78 @@ def check(kernel: ModuleType, case: Case) -> None:
     assert_alike(counted_in_blocks(kernel, case), counted_in_blocks(_kernel_numpy, case))
 
 
+PAIRED_DTYPES = (*KIND_DTYPES, np.dtype("<u8"))
+PAIRED_SPECIALS = (
+    *SPECIALS,
+    # zero, smallest subnormal, 1, numbers whose squares or differences overflow, the greatest, infinity, NaNs
+    tuple(
+        magnitude | sign
+        for magnitude in (
+            *(0, 1, 0x3FF0000000000000, 0x5FF0000000000000, 0x7FE0000000000000, 0x7FEFFFFFFFFFFFFF),
+            *(0x7FF0000000000000, 0x7FF0000000000001, 0x7FF8000000000000, 0x7FFFFFFFFFFFFFFF),
+        )
+        for sign in (0, 1 << 63)
+    ),
+)
+PAIRED_LENGTHS = (0, 1, 2, 31, 32, 33, 1023, 1024, 1025, 3100)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairCase:
+    """Two chunks of equally many stored weights, and the number of the first."""
+
+    kind_a: int
+    a: memoryview
+    kind_b: int
+    b: memoryview
+    first: int
+
+
+def pair_cases() -> Iterator[PairCase]:
+    """Every two kinds and every length, aligned and not, from tame numbers to nothing but special ones."""
+    rng = np.random.default_rng(21)
+    kinds = range(len(PAIRED_DTYPES))
+    for number, (kind_a, kind_b, weights) in enumerate(product(kinds, kinds, PAIRED_LENGTHS)):
+        share_of_special = (0.0, 0.001, 0.5, 1.0)[number % 4]
+        stored = [bytearray(number % 2) + _patterns(rng, kind, weights, share_of_special) for kind in (kind_a, kind_b)]
+        if kind_a == kind_b and number % 3:  # the same but for a few, or the same
+            stored[1][:] = stored[0]
+            for at in rng.integers(number % 2, max(number % 2 + 1, len(stored[1])), 4) if number % 3 == 1 else ():
+                stored[1][at : at + 1] = b"\x11"[: len(stored[1]) - at]
+        a, b = (memoryview(each)[number % 2 :] for each in stored)
+        yield PairCase(kind_a, a, kind_b, b, first=number)
+
+
+def _patterns(rng: np.random.Generator, kind: int, weights: int, share_of_special: float) -> bytearray:
+    dtype = PAIRED_DTYPES[kind]
+    tame = rng.standard_normal(weights)
+    if kind == _kernel_numpy.BF16:
+        patterns = (tame.astype(np.float32).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    else:
+        patterns = tame.astype((np.float16, np.float16, np.float32, np.float64)[kind]).view(dtype)
+    special = rng.random(weights) < share_of_special
+    patterns[special] = rng.choice(np.array(PAIRED_SPECIALS[kind], dtype), np.count_nonzero(special))
+    return bytearray(patterns.tobytes())
+
+
+def check_pair(kernel: ModuleType, case: PairCase) -> None:
+    """Hold a kernel to the NumPy one: equal counts and places, sums that differ by rounding alone."""
+    results = []
+    for each in (kernel, _kernel_numpy):
+        pairing = np.zeros((), _kernel_numpy.PAIRING)
+        for _ in range(2):  # what is there already is added to
+            each.pair(case.kind_a, case.a, case.kind_b, case.b, case.first, pairing)
+        results.append(pairing)
+    names = _kernel_numpy.PAIRING.names or ()
+    for name in names:
+        left, right = (float(result[name]) for result in results)
+        if name != "products":
+            np.testing.assert_allclose(left, right, rtol=1e-12 if name.startswith("squares") else 0, err_msg=name)
+    scale = float(np.sqrt(results[1]["squares_a"]) * np.sqrt(results[1]["squares_b"]))
+    if np.isfinite(scale):
+        np.testing.assert_allclose(results[0]["products"], results[1]["products"], rtol=0, atol=1e-12 * scale)
+
+
 def misuses() -> Iterator[tuple[str, str, tuple[object, ...]]]:
     """Calls with sizes that do not fit together: what is wrong, the function, its arguments."""
     weights = np.zeros((2, 3), np.uint16)
@@ -215,6 +287,18 @@ def misuses() -> Iterator[tuple[str, str, tuple[object, ...]]]:
         yield f"buffer {place} too short", "fold_signs", short
     for not_finite in (-1, 0, 0x8001):
         yield "no such magnitude", "fold_signs", (*entries[:2], not_finite, *entries[3:])
+    pairing, four = np.zeros((), _kernel_numpy.PAIRING), np.zeros(4, np.uint16)
+    for what, call in {
+        "kind": (-1, four, 0, four, 0, pairing),
+        "other kind": (0, four, 4, four, 0, pairing),
+        "unlike lengths": (0, four, 0, four[:3], 0, pairing),
+        "unlike kinds": (0, four, 2, four, 0, pairing),
+        "half a weight": (0, four.tobytes()[:3], 0, four.tobytes()[:3], 0, pairing),
+        "negative place": (0, four, 0, four, -1, pairing),
+        "place out of reach": (0, four, 0, four, sys.maxsize, pairing),
+        "short record": (0, four, 0, four, 0, np.zeros(8)),
+    }.items():
+        yield what, "pair", call
     yield "tables too short", "fold", (full[0][0], cells)
     yield "cells too short", "fold", (full[0], cells[:-1])
 
@@ -238,6 +322,9 @@ def main(path: Path) -> None:
     done = 0
     for case in seeded_cases():
         check(kernel, case)
+        done += 1
+    for pair in pair_cases():
+        check_pair(kernel, pair)
         done += 1
     check_misuses(kernel)
     sys.stdout.write(f"{done} cases agree\n")

@@ -26,7 +26,7 @@ from jaynes_audit.cli.outputs import Format
 from jaynes_audit.cli.reports import REPORTS
 from jaynes_audit.cli.reports.colour import painted
 from jaynes_audit.cli.reports.csv_report import NESTED
-from jaynes_audit.cli.reports.markdown_report import MOST_BYTES
+from jaynes_audit.cli.reports.markdown_page import MOST_BYTES
 from jaynes_audit.cli.reports.page import Span, Tone
 from jaynes_audit.cli.reports.view import Detail, View
 from tests.support.audits import (
@@ -41,28 +41,7 @@ from tests.support.audits import (
     odd_audit,
     report,
 )
-
-HOSTILE = (
-    "\x1b]0;owned\x07\x1b[2J",
-    "[/red][link=https://evil.example]x[/link]",
-    '=HYPERLINK("https://evil.example")',
-    "@SUM(A1:A9)",
-    "-2+3",
-    "\tcell",
-    'a,b"c\r\nd',
-    "| pipe | `tick` | **bold** |",
-    "<script>alert(1)</script>",
-    "<!-- comment",
-    "</details>",
-    "![x](https://evil.example/x.png)",
-    "safe\u202etxt.exe\u2066",
-    "nul\x00del\x7fcsi\x9b",
-    "lone\udc80surrogate",
-    "line\u2028separator",
-    '{"json": NaN}',
-    "",
-    "x" * 5_000,
-)
+from tests.support.hostile import HOSTILE
 
 
 class Text(SingleFileSnapshotExtension):

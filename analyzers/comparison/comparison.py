@@ -1,0 +1,449 @@
+"""Operands -> Comparison: matched, compared weight by weight if they can be, measured where they differ, and judged."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import msgspec
+
+from jaynes_audit.analyzers.archive.archive import Archive
+from jaynes_audit.analyzers.archive.audited import audit_archive
+from jaynes_audit.analyzers.audit import (
+    EVERYTHING,
+    IN_NO_SHARD,
+    USUAL_CRITERION,
+    Audit,
+    LeftOutReason,
+    Plan,
+    Selection,
+    audit_checkpoint,
+    plan_of,
+)
+from jaynes_audit.analyzers.checkpoints import Checkpoint, Tensor
+from jaynes_audit.analyzers.checkpoints.quoted import quoted
+from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
+from jaynes_audit.analyzers.chunks import Layer
+from jaynes_audit.analyzers.comparison.distances import Distances, distances
+from jaynes_audit.analyzers.comparison.exact.exact import compare_exactly, elements_that_differ
+from jaynes_audit.analyzers.comparison.exact.outcome import Exact, Relation
+from jaynes_audit.analyzers.comparison.findings import findings_of as findings_of_changes
+from jaynes_audit.analyzers.comparison.lineage.closeness import closeness_score
+from jaynes_audit.analyzers.comparison.lineage.embeddings import EmbeddingTable, embedding_scores, embedding_table
+from jaynes_audit.analyzers.comparison.lineage.neurons import neuron_scores
+from jaynes_audit.analyzers.comparison.lineage.profiles import profile_score
+from jaynes_audit.analyzers.comparison.lineage.score import Score
+from jaynes_audit.analyzers.comparison.matching import Match, Matching, Unmatched, match_layers
+from jaynes_audit.analyzers.comparison.operand import Operand
+from jaynes_audit.analyzers.comparison.parameters import Parameters, parameters
+from jaynes_audit.analyzers.comparison.record import comparison_record
+from jaynes_audit.analyzers.comparison.side_by_side import BufferComparison, Compared, LayerComparison
+from jaynes_audit.analyzers.comparison.subject import Subject, subject_of_layer, subject_of_record
+from jaynes_audit.analyzers.comparison.together import (
+    RoleSideBySide,
+    RoleTrends,
+    role_trends,
+    roles_side_by_side,
+    universality_of,
+)
+from jaynes_audit.analyzers.comparison.verdict import SAME, Case, Verdict, judge, relation_of
+from jaynes_audit.analyzers.distributions.moments import NotFitted
+from jaynes_audit.analyzers.errors import UsageError
+from jaynes_audit.analyzers.layer_audit import Criterion, MeasuredLayer
+from jaynes_audit.analyzers.record import LayerRecord, ModelRecord, record_of
+from jaynes_audit.analyzers.roles import Role
+from jaynes_audit.analyzers.sketch.histogram import Histogram
+from jaynes_audit.analyzers.universality.universality import Universality
+from jaynes_audit.analyzers.verdict import findings_of
+
+NOT_ASKED = NotFitted("--no-exact was given")
+NO_WEIGHTS = NotFitted("a report or a sketch archive holds no weights")
+NOT_LOCAL = NotFitted("the weights are not all on this machine; --exact reads them nevertheless")
+NOT_MEASURED = NotFitted("not measured: the very same bytes")
+NO_HISTOGRAM = NotFitted("a report holds no counts of weights")
+UNREAD = NotFitted("it could not be read")
+LEAST_DISTINCT = 256  # magnitudes; what has fewer, such as ones and zeros, is alike in models with nothing in common
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How models are compared.
+
+    `exact` asks for the weights to be read side by side; None does so where both models lie on this machine.
+    `selection` says which layers, `criterion` what counts as highly connected. `jobs` threads share the work and never
+    change the result. `on_bytes` is told now and then how many more bytes were read.
+    """
+
+    exact: bool | None = None
+    selection: Selection = EVERYTHING
+    criterion: Criterion = USUAL_CRITERION
+    jobs: int | None = None
+    io: Io = Io.MMAP
+    on_bytes: Callable[[int], None] = lambda _: None
+
+
+USUAL_MANNER = Manner()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two models side by side. `not_exact` tells why weights were not compared one by one; None where they were.
+
+    `universality` tries the claim on the layers of both together, by role, and of all roles under None. `lineage`
+    is empty where nothing but the form differs. `measured` are the two audits that the parameters come from; `roles`,
+    `trends` and it are empty where nothing had to be measured.
+    """
+
+    a: Compared
+    b: Compared
+    verdict: Verdict
+    layers: tuple[LayerComparison, ...]
+    only_a: tuple[Unmatched, ...]
+    only_b: tuple[Unmatched, ...]
+    buffers: tuple[BufferComparison, ...]
+    not_exact: NotFitted | None
+    universality: tuple[tuple[Role | None, Universality], ...]
+    roles: tuple[RoleSideBySide, ...]
+    trends: tuple[RoleTrends, ...]
+    lineage: tuple[Score | NotFitted, ...]
+    measured: tuple[ModelRecord, ...]
+    remarks: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the comparison and what the rules object to as plain dicts, lists, strings and numbers.
+
+        The fields are those of a comparison in the JSON report, see `record.ComparisonRecord`; none is NaN or infinite.
+        """
+        plain: dict[str, object] = msgspec.to_builtins(comparison_record(self, findings_of_changes(self)))
+        return plain
+
+
+def compare(operands: Sequence[Operand], manner: Manner = USUAL_MANNER) -> Iterator[Comparison]:
+    """Compare every two of the operands, the first with each later one first.
+
+    Each is measured at most once, and not at all where all its layers have the very same bytes as the other's.
+    """
+    sides = [_Side(operand, manner) for operand in operands]
+    for a, b in combinations(sides, 2):
+        yield _compared(a, b, manner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Measured:
+    """A model's record, and the counts of each layer's weights where they are to be had."""
+
+    model: ModelRecord
+    histograms: Mapping[str, Histogram]
+
+
+class _Side:
+    """An operand and what was found out about it, each thing once."""
+
+    def __init__(self, operand: Operand, manner: Manner) -> None:
+        self.operand = operand
+        self._manner = manner
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """What is to be read of a checkpoint; None where there are no weights to read."""
+        known = self.operand.known
+        return plan_of(known, self._manner.selection) if isinstance(known, Checkpoint) else None
+
+    @cached_property
+    def layers(self) -> Mapping[str, Layer]:
+        """The layers that can be read, by name."""
+        return {layer.name: layer for layer in self.plan.layers} if self.plan else {}
+
+    @cached_property
+    def subjects(self) -> tuple[Subject, ...]:
+        """All layers, as far as they are known without reading weights."""
+        if self.plan:
+            return tuple(subject_of_layer(layer) for layer in self.plan.layers)
+        return tuple(subject_of_record(layer) for layer in self.measured.model.layers)
+
+    @cached_property
+    def buffers(self) -> Mapping[str, Tensor]:
+        """The tensors that hold no weights, by name."""
+        known = self.operand.known
+        if not self.plan or not isinstance(known, Checkpoint):
+            return {}
+        names = {each.name for each in self.plan.left_out if each.reason is LeftOutReason.NOT_WEIGHTS}
+        return {tensor.name: tensor for tensor in known.tensors if tensor.name in names}
+
+    @cached_property
+    def measured(self) -> _Measured:
+        """The model, audited: for a checkpoint this reads every weight."""
+        known, manner = self.operand.known, self._manner
+        if isinstance(known, ModelRecord):
+            wanted = [layer for layer in known.layers if manner.selection.wants(layer.name, layer.tensor)]
+            return _Measured(model=msgspec.structs.replace(known, layers=wanted), histograms={})
+        histograms: dict[str, Histogram] = {}
+
+        def keep(layer: MeasuredLayer, histogram: Histogram) -> None:
+            histograms[layer.name] = histogram
+
+        audit = _audited(known, manner, keep)
+        return _Measured(model=record_of(audit, findings_of(audit)), histograms=histograms)
+
+    def summary(self, compared_buffers: Collection[str]) -> Compared:
+        """Say what it is, and what of it was not compared."""
+        known = self.operand.known
+        if self.plan and isinstance(known, Checkpoint):
+            left_out = [
+                (each.name, each.explanation) for each in self.plan.left_out if each.name not in compared_buffers
+            ]
+            missing = [(name, IN_NO_SHARD) for name in known.missing]
+            defects = [(defect.file, defect.sentence) for defect in known.defects]
+            return Compared(
+                target=self.operand.target,
+                kind=self.operand.kind,
+                commit=known.commit,
+                layers=len(self.subjects),
+                weights=sum(subject.weights for subject in self.subjects),
+                bytes=sum(tensor.stored_bytes for tensor in known.tensors),
+                dtypes=_dtypes(self.subjects),
+                files=tuple(str(file) for file in known.files),
+                not_compared=(*left_out, *missing, *defects),
+                complete=not (missing or defects or known.undecoded),
+            )
+        model = self.measured.model
+        return Compared(
+            target=self.operand.target,
+            kind=self.operand.kind,
+            commit=model.commit or "",
+            layers=len(self.subjects),
+            weights=sum(subject.weights for subject in self.subjects),
+            bytes=model.coverage.bytes_total,
+            dtypes=_dtypes(self.subjects),
+            files=tuple(model.files),
+            not_compared=tuple((each.name, each.explanation) for each in model.left_out),
+            complete=model.coverage.complete
+            and not any(each.reason == LeftOutReason.NOT_DECODED for each in model.left_out),
+        )
+
+
+def _dtypes(subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """The number formats of the layers, that of the most weights first."""
+    weights: Counter[str] = Counter()
+    for subject in subjects:
+        weights[subject.dtype] += subject.weights
+    return tuple(dtype for dtype, _ in weights.most_common())
+
+
+def _audited(known: Checkpoint | Archive, manner: Manner, keep: Callable[[MeasuredLayer, Histogram], None]) -> Audit:
+    if isinstance(known, Archive):
+        return audit_archive(known, selection=manner.selection, criterion=manner.criterion, on_measured=keep)
+    return audit_checkpoint(
+        known,
+        selection=manner.selection,
+        criterion=manner.criterion,
+        jobs=manner.jobs,
+        io=manner.io,
+        on_measured=keep,
+        on_bytes=manner.on_bytes,
+    )
+
+
+def _compared(a: _Side, b: _Side, manner: Manner) -> Comparison:
+    matching = match_layers(a.subjects, b.subjects)
+    not_exact = _why_not_exact(a, b, manner)
+    outcomes = _same_content(matching, a, b, not_exact) if not_exact else _exactly(matching, a, b, manner)
+    buffers = () if not_exact else _buffers(a, b, manner.io)
+    if all(map(_is_identical, outcomes)) and not matching.only_a and not matching.only_b:
+        measured = None
+        models: tuple[ModelRecord, ...] = ()
+        tied: dict[str, str] = {}
+    else:
+        measured = a.measured, b.measured
+        models = a.measured.model, b.measured.model
+        tied = _tied(matching, a, b)
+    layers = _side_by_side(matching, outcomes, measured)
+    changed = measured and any(relation_of(layer) not in SAME for layer in layers)
+    lineage = tuple(_lineage(a, b, matching, layers, None if not_exact else manner.io)) if changed else ()
+    names = {each.name for each in buffers}
+    case = Case(
+        asked_for="" if manner.selection.is_everything else " in the layers asked for",
+        a=a.summary(names),
+        b=b.summary(names),
+        layers=layers,
+        only_a=_untied(matching.only_a, tied),
+        only_b=_untied(matching.only_b, tied),
+        buffers=buffers,
+        not_exact=not_exact,
+        shared=_shared(*models) if models else 1.0,
+        scores=[score for score in lineage if isinstance(score, Score)],
+    )
+    return Comparison(
+        a=case.a,
+        b=case.b,
+        verdict=judge(case),
+        layers=layers,
+        only_a=tuple(case.only_a),
+        only_b=tuple(case.only_b),
+        buffers=buffers,
+        not_exact=not_exact,
+        universality=universality_of(*models) if models else (),
+        roles=roles_side_by_side(*models) if models else (),
+        trends=role_trends(*models) if models else (),
+        lineage=lineage,
+        measured=models,
+        remarks=tuple(f"{name} is {kept}, stored once" for name, kept in tied.items()),
+    )
+
+
+def _why_not_exact(a: _Side, b: _Side, manner: Manner) -> NotFitted | None:
+    if manner.exact is False:
+        return NOT_ASKED
+    if a.plan is None or b.plan is None:
+        if manner.exact:
+            raise UsageError(f"--exact reads weights, and {_without_weights(a, b)} holds none; give the checkpoints")
+        return NO_WEIGHTS
+    if manner.exact is None and not (a.operand.is_local and b.operand.is_local):
+        return NOT_LOCAL
+    return None
+
+
+def _without_weights(a: _Side, b: _Side) -> str:
+    return next(quoted(side.operand.target) for side in (a, b) if side.plan is None)
+
+
+def _exactly(matching: Matching, a: _Side, b: _Side, manner: Manner) -> list[Exact | NotFitted]:
+    """Compare all that both have, weight by weight."""
+    pairs = [(a.layers[match.a.name], b.layers[match.b.name]) for match in matching.matches]
+    return compare_exactly(pairs, io=manner.io, jobs=manner.jobs, on_bytes=manner.on_bytes)
+
+
+def _buffers(a: _Side, b: _Side, io: Io) -> tuple[BufferComparison, ...]:
+    """Compare the tensors that hold no weights, by name."""
+    of_a, of_b = a.buffers, b.buffers
+    with Sources(io) as sources:
+        both = [_buffer(name, tensor, of_b[name], sources) for name, tensor in of_a.items() if name in of_b]
+    return (
+        *both,
+        *(_lone_buffer(name, "A") for name in of_a if name not in of_b),
+        *(_lone_buffer(name, "B") for name in of_b if name not in of_a),
+    )
+
+
+def _lone_buffer(name: str, side: str) -> BufferComparison:
+    return BufferComparison(name=name, identical=False, sentence=f"only in {side}")
+
+
+def _buffer(name: str, a: Tensor, b: Tensor, sources: Sources) -> BufferComparison:
+    differ = elements_that_differ(a, b, sources)
+    if isinstance(differ, NotFitted):
+        return BufferComparison(name=name, identical=False, sentence=differ.reason)
+    if differ:
+        return BufferComparison(name=name, identical=False, sentence=f"{differ:,} of its elements differ")
+    if a.dtype is not b.dtype:
+        return BufferComparison(name=name, identical=False, sentence=f"equal, and {b.dtype} instead of {a.dtype}")
+    return BufferComparison(name=name, identical=True, sentence="equal")
+
+
+def _same_content(matching: Matching, a: _Side, b: _Side, not_exact: NotFitted) -> list[Exact | NotFitted]:
+    """Where weights are not compared one by one, the hashes of equal layers still tell that they are."""
+    of_a, of_b = _by_name(a.measured.model), _by_name(b.measured.model)
+    return [
+        Exact(relation=Relation.IDENTICAL) if _content(of_a, match.a) == _content(of_b, match.b) else not_exact
+        for match in matching.matches
+    ]
+
+
+def _by_name(model: ModelRecord) -> dict[str, LayerRecord]:
+    return {layer.name: layer for layer in model.layers}
+
+
+def _content(layers: Mapping[str, LayerRecord], subject: Subject) -> tuple[object, ...]:
+    """What layers with the very same bytes share: an unread layer shares it with no other."""
+    layer = layers.get(subject.name)
+    return (layer.content, layer.dtype, layer.rows, layer.columns) if layer else (object(),)
+
+
+def _side_by_side(
+    matching: Matching,
+    outcomes: Sequence[Exact | NotFitted],
+    measured: tuple[_Measured, _Measured] | None,
+) -> tuple[LayerComparison, ...]:
+    of_a, of_b = ({}, {}) if measured is None else (_by_name(measured[0].model), _by_name(measured[1].model))
+    return tuple(
+        LayerComparison(
+            match=match,
+            parameters=_parameters(of_a, of_b, match) if measured else NOT_MEASURED,
+            distances=_distances(*measured, match) if measured and not _is_identical(outcome) else NOT_MEASURED,
+            exact=outcome,
+        )
+        for match, outcome in zip(matching.matches, outcomes, strict=True)
+    )
+
+
+def _is_identical(outcome: Exact | NotFitted) -> bool:
+    return isinstance(outcome, Exact) and outcome.relation is Relation.IDENTICAL
+
+
+def _parameters(a: Mapping[str, LayerRecord], b: Mapping[str, LayerRecord], match: Match) -> Parameters | NotFitted:
+    if match.a.name not in a or match.b.name not in b:
+        return UNREAD
+    return parameters(a[match.a.name], b[match.b.name])
+
+
+def _distances(a: _Measured, b: _Measured, match: Match) -> Distances | NotFitted:
+    of_a, of_b = a.histograms.get(match.a.name), b.histograms.get(match.b.name)
+    return NO_HISTOGRAM if of_a is None or of_b is None else distances(of_a, of_b)
+
+
+def _tied(matching: Matching, a: _Side, b: _Side) -> dict[str, str]:
+    """The layers that only one model stores because the other stores tied ones once: name to that of the one kept."""
+    tied: dict[str, str] = {}
+    for only, side, other in ((matching.only_a, a, b), (matching.only_b, b, a)):
+        own = _by_name(side.measured.model)
+        dropped = other.measured.model.aliases
+        for each in only:
+            name = each.subject.name
+            kept = (own[name].tied_to if name in own else None) or dropped.get(each.subject.tensor)
+            if kept:
+                tied[name] = kept
+    return tied
+
+
+def _untied(only: Sequence[Unmatched], tied: Mapping[str, str]) -> tuple[Unmatched, ...]:
+    return tuple(each for each in only if each.subject.name not in tied)
+
+
+def _shared(a: ModelRecord, b: ModelRecord) -> float:
+    """The share of the smaller model's weights in matrices whose bytes the other has too, whatever their names."""
+    of_a, of_b = _contents(a), _contents(b)
+    smaller = min(sum(of_a.values()), sum(of_b.values()))
+    return sum(min(weights, of_b[content]) for content, weights in of_a.items() if content in of_b) / max(1, smaller)
+
+
+def _contents(model: ModelRecord) -> Counter[tuple[object, ...]]:
+    weights: Counter[tuple[object, ...]] = Counter()
+    for layer in model.layers:
+        if layer.fan_in and layer.distinct >= LEAST_DISTINCT:
+            weights[layer.content, layer.dtype, layer.rows, layer.columns] += layer.weights
+    return weights
+
+
+def _lineage(
+    a: _Side, b: _Side, matching: Matching, layers: Sequence[LayerComparison], io: Io | None
+) -> Iterator[Score | NotFitted]:
+    """Every score that can be had; `io` is None where no weights can be read."""
+    yield profile_score(a.measured.model, b.measured.model)
+    yield closeness_score(layers)
+    known_a, known_b = a.operand.known, b.operand.known
+    if io is None or not isinstance(known_a, Checkpoint) or not isinstance(known_b, Checkpoint):
+        return
+    with Sources(io) as sources:
+        pairs = [(a.layers[match.a.name], b.layers[match.b.name]) for match in matching.matches]
+        yield from _each(neuron_scores(pairs, sources))
+        tables = embedding_table(known_a, sources), embedding_table(known_b, sources)
+        match tables:
+            case (EmbeddingTable() as of_a, EmbeddingTable() as of_b):
+                yield from _each(embedding_scores(of_a, of_b))
+            case (NotFitted() as reason, _) | (_, NotFitted() as reason):
+                yield reason
+
+
+def _each(scores: tuple[Score, ...] | NotFitted) -> tuple[Score | NotFitted, ...]:
+    return (scores,) if isinstance(scores, NotFitted) else scores

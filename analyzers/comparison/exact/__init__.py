@@ -1,0 +1,1 @@
+"""Two layers compared weight by weight, in one pass over both and in bounded memory."""

@@ -1,0 +1,352 @@
+"""Pairs of layers -> Exact: whether one is the other, as it is, cast, rearranged or quantised, and else how far off."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from pathlib import Path
+
+import numpy as np
+
+from jaynes_audit.analyzers.audit import CONNECTIONS
+from jaynes_audit.analyzers.checkpoints.tensor import Tensor
+from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
+from jaynes_audit.analyzers.chunks import Layer
+from jaynes_audit.analyzers.comparison.exact.difference import Tally, tally
+from jaynes_audit.analyzers.comparison.exact.outcome import (
+    Cast,
+    Difference,
+    Exact,
+    Quantisation,
+    RankProfile,
+    Rearrangement,
+    Relation,
+    Rounding,
+    Side,
+    Unread,
+)
+from jaynes_audit.analyzers.comparison.exact.quantisation import quantisation_of
+from jaynes_audit.analyzers.comparison.exact.rank import rank_profile
+from jaynes_audit.analyzers.comparison.exact.reading import (
+    BothSources,
+    OneSideFailed,
+    Pair,
+    Stretch,
+    can_be_turned,
+    paired,
+    read_ahead,
+    shape,
+    stretches,
+    unlike_shapes,
+)
+from jaynes_audit.analyzers.comparison.exact.rearrangement import rearrangement_of
+from jaynes_audit.analyzers.distributions.moments import NotFitted
+from jaynes_audit.analyzers.dtypes import BITS, COMPLEX, stored_codes
+from jaynes_audit.analyzers.engine import in_order
+from jaynes_audit.analyzers.errors import CouldNotRead, RefusedFile
+from jaynes_audit.analyzers.pieces import BATCH_BYTES, BATCH_PIECES
+from jaynes_audit.analyzers.sketch.extent import CHUNK_BYTES
+
+LEAST_SIDE = 64  # rows and columns from which on a matrix has a rank worth telling
+SAME_NORM = 1e-9  # relative: the same weights in another order have the same sum of squares, but for its rounding
+NEAR_NORM = 0.25  # the same after a cast: of one to two bits after the point, on average much nearer
+RANKED_WEIGHTS = 1 << 28  # in all: to decompose them takes many times as long as to compare them
+ALIKE = 0.5  # cosine from which on two layers cut into rows in another way are taken for the same weights
+
+_OTHER = {Side.A: Side.B, Side.B: Side.A}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Stretches that one thread compares one after the other, each with the number of its pair."""
+
+    stretches: tuple[tuple[int, Stretch], ...]
+    sources: BothSources
+
+    @property
+    def bytes(self) -> int:
+        return sum(stretch.bytes for _, stretch in self.stretches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """A pair after the first pass over it, to be looked at once more where that is not enough."""
+
+    pair: Pair
+    tally: Tally
+    sources: BothSources
+    once_more: Sources
+    is_ranked: bool = True
+
+    @property
+    def ranked_weights(self) -> int:
+        """How many weights would have to be decomposed to tell the rank of the difference."""
+        may_have_rank = self.tally.changed and not self.tally.suspects and min(shape(self.pair.a)) >= LEAST_SIDE
+        return self.pair.a.extent.weights if may_have_rank else 0
+
+
+def bytes_to_compare(pairs: Sequence[tuple[Layer, Layer]]) -> int:
+    """Add up the bytes that the first pass reads, for whoever wants to show how far it is."""
+    return sum(stretch.bytes for a, b in pairs if isinstance(pair := paired(a, b), Pair) for stretch in stretches(pair))
+
+
+def compare_exactly(
+    pairs: Sequence[tuple[Layer, Layer]],
+    *,
+    io: Io = Io.MMAP,
+    jobs: int | None = None,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> list[Exact | NotFitted]:
+    """Compare layers of two models, weight by weight, and give the outcomes in the order of the pairs.
+
+    One pass reads both layers in step. What it leaves open is read once more: whether one is the other with its rows or
+    columns in another order, how many directions hold the difference, how good a quantisation is.
+
+    `jobs` threads share the work (default: one per core, and six where bytes come over the network); the outcome does
+    not depend on it. `on_bytes` is told, from the calling thread, how many more bytes of the first pass were done.
+    Memory is bounded by some windows a thread. Where more than 2**28 weights lie in matrices that differ, the rank of
+    the difference is told for some of them, evenly spread. A pair that could not be read is `Unread`; nothing is raised
+    for it.
+    """
+    workers = jobs or (CONNECTIONS if any(map(_is_streamed, pairs)) else os.cpu_count() or 1)
+    outcomes: dict[int, Exact | NotFitted] = {}
+    tallies: dict[int, Tally] = {}
+    laid_out = [paired(a, b) for a, b in pairs]
+    with Sources(io) as a, Sources(io) as b, Sources(io) as once_more, ThreadPoolExecutor(workers) as executor:
+        sources = BothSources(a=a, b=b)
+        for batch, found in in_order(_tallied, _batches(laid_out, sources), executor=executor, workers=workers):
+            for (number, _), outcome in zip(batch.stretches, found, strict=True):
+                if isinstance(outcome, Unread):
+                    outcomes.setdefault(number, outcome)
+                else:
+                    tallies[number] = tallies[number] + outcome if number in tallies else outcome
+            on_bytes(batch.bytes)
+        seen = {
+            number: _Seen(pair=pair, tally=tallies[number], sources=sources, once_more=once_more)
+            for number, pair in enumerate(laid_out)
+            if isinstance(pair, Pair) and number not in outcomes
+        }
+        concluded = in_order(_concluded, _rationed(list(seen.values())), executor=executor, workers=workers)
+        outcomes |= zip(seen, concluded, strict=True)
+    return [outcomes[number] if isinstance(pair, Pair) else pair for number, pair in enumerate(laid_out)]
+
+
+def _is_streamed(pair: tuple[Layer, Layer]) -> bool:
+    files = (layer.tensor.file for layer in pair)
+    return any(not isinstance(file, Path) and file.is_streamed for file in files)
+
+
+def _batches(pairs: Iterable[Pair | NotFitted], sources: BothSources) -> Iterator[_Batch]:
+    """Give the work of the first pass, in the order of the pairs: small layers travel together."""
+    together: list[tuple[int, Stretch]] = []
+    size = 0
+    for number, pair in enumerate(pairs):
+        for stretch in stretches(pair) if isinstance(pair, Pair) else ():
+            if together and (size + stretch.bytes > BATCH_BYTES or len(together) == BATCH_PIECES):
+                yield _Batch(stretches=tuple(together), sources=sources)
+                together, size = [], 0
+            together.append((number, stretch))
+            size += stretch.bytes
+    if together:
+        yield _Batch(stretches=tuple(together), sources=sources)
+
+
+def _tallied(batch: _Batch) -> tuple[_Batch, list[Tally | Unread]]:
+    outcomes: list[Tally | Unread] = []
+    for _, stretch in batch.stretches:
+        try:
+            read_ahead(stretch, batch.sources)
+            outcomes.append(tally(stretch, batch.sources))
+        except OneSideFailed as failed:
+            outcomes.append(_unread(failed.error, failed.side))
+    return batch, outcomes
+
+
+def _rationed(seen: Sequence[_Seen]) -> Iterator[_Seen]:
+    """Choose the layers that are decomposed, evenly spread where they cannot be all."""
+    share = min(1.0, RANKED_WEIGHTS / max(1, sum(each.ranked_weights for each in seen)))
+    passed = ranked = 0
+    for each in seen:
+        passed += each.ranked_weights
+        is_ranked = ranked + each.ranked_weights <= passed * share
+        ranked += each.ranked_weights if is_ranked else 0
+        yield replace(each, is_ranked=is_ranked)
+
+
+def _unread(error: RefusedFile | CouldNotRead, side: Side | None) -> Unread:
+    if isinstance(error, RefusedFile):
+        return Unread(str(error), side, error.rule, error.case)
+    return Unread(str(error), side)
+
+
+def _concluded(seen: _Seen) -> Exact | NotFitted:
+    """Say what two layers are to one another, and look once more where one pass does not tell."""
+    try:
+        return _same(seen) or _otherwise(seen)
+    except OneSideFailed as failed:
+        return _unread(failed.error, failed.side)
+    except (RefusedFile, CouldNotRead) as error:
+        return _unread(error, None)
+
+
+def _same(seen: _Seen) -> Exact | None:
+    """Say how one layer was made from the other without a weight being lost sight of; None where it was not."""
+    pair, result = seen.pair, seen.tally
+    difference = None if result.same_bytes and _alike_stored(pair) else result.difference(pair)
+    cast = _cast(seen)
+    if cast is None and result.changed:
+        return None
+    if pair.turned:
+        turned = Rearrangement(transposed=True, moved_rows=0, moved_columns=0)
+        return Exact(relation=Relation.REARRANGED, cast=cast, rearrangement=turned, difference=difference)
+    return Exact(relation=Relation.CAST if cast else Relation.IDENTICAL, cast=cast, difference=difference)
+
+
+def _alike_stored(pair: Pair) -> bool:
+    return pair.a.tensor.stored_as == pair.b.tensor.stored_as
+
+
+def _cast(seen: _Seen) -> Cast | None:
+    pair, result = seen.pair, seen.tally
+    labels = {Side.A: pair.a.tensor.stored_as, Side.B: pair.b.tensor.stored_as}
+    if not result.changed:
+        return None if _alike_stored(pair) else _exact_cast(pair, labels)
+    suspects = result.suspects
+    if suspects and not result.suspects_hold:
+        suspects = _whole_tally(pair, seen.sources, thorough=True).suspects
+    is_quantised = {Side.A: _is_quantised(pair.a), Side.B: _is_quantised(pair.b)}
+    for recipe, losses in suspects.items():
+        if is_quantised[_OTHER[recipe.source]]:
+            continue  # what rounded the weights was the quantiser
+        return Cast(
+            source=recipe.source,
+            from_dtype=labels[recipe.source],
+            to_dtype=labels[_OTHER[recipe.source]],
+            rounding=recipe.rounding,
+            through=recipe.through or "",
+            overflowed=losses.overflowed,
+            flushed=losses.flushed,
+        )
+    return None
+
+
+def _exact_cast(pair: Pair, labels: dict[Side, str]) -> Cast:
+    """Of two layers with the same values the one in the narrower format is the source: it cannot have lost anything."""
+    is_a = (_is_quantised(pair.a), -BITS[pair.a.tensor.dtype]) >= (_is_quantised(pair.b), -BITS[pair.b.tensor.dtype])
+    source = Side.A if is_a else Side.B
+    return Cast(
+        source=source,
+        from_dtype=labels[source],
+        to_dtype=labels[_OTHER[source]],
+        rounding=Rounding.EXACT,
+        through="",
+        overflowed=0,
+        flushed=0,
+    )
+
+
+def _is_quantised(layer: Layer) -> bool:
+    return layer.tensor.decoder is not None and layer.tensor.decoder.scheme is not None
+
+
+def _whole_tally(pair: Pair, sources: BothSources, *, thorough: bool = False) -> Tally:
+    return reduce(add, (tally(stretch, sources, thorough=thorough) for stretch in stretches(pair)))
+
+
+def _otherwise(seen: _Seen) -> Exact | NotFitted:
+    """Say how far off two layers are of which neither is the other, cast."""
+    pair = seen.pair
+    if not pair.turned and pair.a.part.outputs_first is not pair.b.part.outputs_first and can_be_turned(pair.a, pair.b):
+        turned = replace(pair, turned=True)
+        other = replace(seen, pair=turned, tally=_whole_tally(turned, seen.sources))
+        same = _same(other)
+        if same is not None:
+            return same
+        if other.tally.squares_of_change < seen.tally.squares_of_change:
+            seen, pair = other, turned
+    if _is_regrouped(pair) and not _is_alike(seen.tally):
+        return NotFitted(unlike_shapes(pair.a, pair.b))
+    difference = seen.tally.difference(pair)
+    rearrangement = _rearrangement(seen)
+    if rearrangement:
+        return Exact(relation=Relation.REARRANGED, rearrangement=rearrangement, difference=difference)
+    quantisation = _quantisation(seen, difference)
+    if quantisation:
+        return Exact(relation=Relation.QUANTISED, quantisation=quantisation, difference=difference)
+    return Exact(relation=Relation.DIFFERENT, difference=difference, rank=_rank(seen))
+
+
+def _is_regrouped(pair: Pair) -> bool:
+    """Whether the weights are cut into rows in another way. A vector may be a row or a column."""
+    are_vectors = 1 in shape(pair.a) and 1 in shape(pair.b)
+    return not pair.turned and not are_vectors and shape(pair.a) != shape(pair.b)
+
+
+def _is_alike(result: Tally) -> bool:
+    return not isinstance(result.cosine, NotFitted) and result.cosine > ALIKE
+
+
+def _rearrangement(seen: _Seen) -> Rearrangement | None:
+    """Ask for it only where the same weights may be on both sides."""
+    pair, result = seen.pair, seen.tally
+    if _is_regrouped(pair) or _is_quantised(pair.a) or _is_quantised(pair.b) or pair.a.tensor.dtype in COMPLEX:
+        return None
+    tolerance = SAME_NORM if pair.a.tensor.dtype is pair.b.tensor.dtype else NEAR_NORM
+    if abs(result.squares_a - result.squares_b) > tolerance * result.squares_a:
+        return None
+    return rearrangement_of(pair.a, pair.b, seen.once_more)
+
+
+def _quantisation(seen: _Seen, difference: Difference) -> Quantisation | None:
+    pair = seen.pair
+    if pair.turned or _is_quantised(pair.a) is _is_quantised(pair.b):
+        return None
+    return quantisation_of(pair.a, pair.b, difference, seen.once_more)
+
+
+def _rank(seen: _Seen) -> RankProfile | NotFitted | None:
+    pair = seen.pair
+    if min(shape(pair.a)) < LEAST_SIDE:
+        return None
+    if pair.turned or _is_regrouped(pair):
+        return NotFitted("its rank is not told: the two are not stored alike")
+    if _is_quantised(pair.a) or _is_quantised(pair.b):
+        return NotFitted("its rank is not told: quantising moves every weight")
+    if not seen.is_ranked:
+        return NotFitted("its rank is not told: the model is so large that only some of its layers are decomposed")
+    return rank_profile(pair.a, pair.b, seen.once_more)
+
+
+def elements_that_differ(a: Tensor, b: Tensor, sources: Sources) -> int | NotFitted:
+    """Count the elements that differ between two tensors that hold no weights, as whole numbers and booleans.
+
+    The result is `Unread` when either could not be read.
+    """
+    if a.shape != b.shape:
+        return NotFitted(f"their shapes differ, {_axes(a)} and {_axes(b)}")
+    if BITS[a.dtype] % 8 or BITS[b.dtype] % 8:
+        return NotFitted("its elements are not whole bytes")
+    differ = 0
+    items = CHUNK_BYTES // max(BITS[a.dtype], BITS[b.dtype]) * 8
+    count = a.bytes * 8 // BITS[a.dtype]
+    for first in range(0, count, items):
+        side = Side.A
+        try:
+            of_a = _elements(a, sources, first, min(count, first + items)).copy()  # b may be in the same file
+            side = Side.B
+            of_b = _elements(b, sources, first, min(count, first + items))
+        except (RefusedFile, CouldNotRead) as error:
+            return _unread(error, side)
+        differ += int(np.count_nonzero(of_a != of_b))
+    return differ
+
+
+def _axes(tensor: Tensor) -> str:
+    return " x ".join(f"{length:,}" for length in tensor.shape) or "a single element"
+
+
+def _elements(tensor: Tensor, sources: Sources, first: int, stop: int) -> np.ndarray:
+    item_bytes = BITS[tensor.dtype] // 8
+    return stored_codes(sources.of(tensor).read(first * item_bytes, stop * item_bytes), tensor.dtype)
