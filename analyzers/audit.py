@@ -503,7 +503,7 @@ class _Result:
 
     def take_tieable(self) -> None:
         """Find out which embeddings and heads are one matrix, when all were read: the embedding keeps its place."""
-        for measured, histogram in sorted(self._tieable, key=lambda each: (each[0].role, _numbered(each[0].name))):
+        for measured, histogram in sorted(self._tieable, key=lambda each: (each[0].role, numbered(each[0].name))):
             key = (measured.content, measured.rows, measured.columns, measured.dtype)
             first = self._tied.setdefault(key, measured.name)
             self._keep(measured if first == measured.name else replace(measured, tied_to=first), histogram)
@@ -542,7 +542,7 @@ class _Result:
         defects = (*checkpoint.defects, *_defects(self._failed.values()))
         read = [tensor for tensor in checkpoint.tensors if tensor.name in self._read]
         unread = any(each.reason is LeftOutReason.HEADERS_ONLY for each in plan.left_out)
-        layers = tuple(self._judged(layer) for layer in sorted(self._layers, key=lambda layer: _numbered(layer.name)))
+        layers = tuple(self._judged(layer) for layer in sorted(self._layers, key=lambda layer: numbered(layer.name)))
         return Audit(
             target=checkpoint.location,
             commit=checkpoint.commit,
@@ -561,7 +561,7 @@ class _Result:
             layers=layers,
             roles=tuple(pool.audit() for _, pool in sorted(self._pools.items())),
             variance=_variance(layers),
-            left_out=tuple(sorted([*plan.left_out, *failed, *missing], key=lambda each: _numbered(each.name))),
+            left_out=tuple(sorted([*plan.left_out, *failed, *missing], key=lambda each: numbered(each.name))),
             aliases=checkpoint.aliases,
             defects=defects,
             remarks=checkpoint.remarks,
@@ -647,6 +647,6 @@ def _defects(failures: Iterable[Failed]) -> list[Defect]:
     return list(by_sentence.values())
 
 
-def _numbered(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts layer 2 before layer 10."""
+def numbered(name: str) -> list[tuple[int, str]]:
+    """Give a sort key that puts layer 2 before layer 10."""
     return [(int(run), "") if run.isdecimal() else (-1, run) for run in re.split("([0-9]{1,18})", name)]

@@ -7,9 +7,11 @@ from functools import cached_property
 from itertools import combinations
 
 import msgspec
+from threadpoolctl import threadpool_limits
 
-from jaynes_audit.analyzers.archive.archive import Archive
+from jaynes_audit.analyzers.archive.archive import MOST_WEIGHTS, Archive
 from jaynes_audit.analyzers.archive.audited import audit_archive
+from jaynes_audit.analyzers.archive.packing import histogram_from, packed_histogram
 from jaynes_audit.analyzers.audit import (
     EVERYTHING,
     IN_NO_SHARD,
@@ -19,6 +21,7 @@ from jaynes_audit.analyzers.audit import (
     Plan,
     Selection,
     audit_checkpoint,
+    numbered,
     plan_of,
 )
 from jaynes_audit.analyzers.checkpoints import Checkpoint, Tensor
@@ -31,7 +34,7 @@ from jaynes_audit.analyzers.comparison.exact.outcome import Exact, Relation
 from jaynes_audit.analyzers.comparison.findings import findings_of as findings_of_changes
 from jaynes_audit.analyzers.comparison.lineage.closeness import closeness_score
 from jaynes_audit.analyzers.comparison.lineage.embeddings import EmbeddingTable, embedding_scores, embedding_table
-from jaynes_audit.analyzers.comparison.lineage.neurons import neuron_scores
+from jaynes_audit.analyzers.comparison.lineage.neurons import neuron_scores, neurons_in_any_block
 from jaynes_audit.analyzers.comparison.lineage.profiles import profile_score
 from jaynes_audit.analyzers.comparison.lineage.score import Score
 from jaynes_audit.analyzers.comparison.matching import Match, Matching, Unmatched, match_layers
@@ -49,10 +52,11 @@ from jaynes_audit.analyzers.comparison.together import (
 )
 from jaynes_audit.analyzers.comparison.verdict import SAME, Case, Verdict, judge, relation_of
 from jaynes_audit.analyzers.distributions.moments import NotFitted
+from jaynes_audit.analyzers.dtypes import Dtype
 from jaynes_audit.analyzers.errors import UsageError
 from jaynes_audit.analyzers.layer_audit import Criterion, MeasuredLayer
 from jaynes_audit.analyzers.record import LayerRecord, ModelRecord, record_of
-from jaynes_audit.analyzers.roles import Role
+from jaynes_audit.analyzers.roles import HIDDEN_LAYERS, Role
 from jaynes_audit.analyzers.sketch.histogram import Histogram
 from jaynes_audit.analyzers.universality.universality import Universality
 from jaynes_audit.analyzers.verdict import findings_of
@@ -126,7 +130,31 @@ def compare(operands: Sequence[Operand], manner: Manner = USUAL_MANNER) -> Itera
     """
     sides = [_Side(operand, manner) for operand in operands]
     for a, b in combinations(sides, 2):
-        yield _compared(a, b, manner)
+        # Our own threads multiply matrices side by side. A BLAS that shares each product out among threads of its own
+        # makes them wait for one another, at several times the work.
+        with threadpool_limits(1, "blas"):
+            compared = _compared(a, b, manner)
+        yield compared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Counts:
+    """A layer's histogram, packed: of tens of thousands of layers, unpacked ones would take gigabytes."""
+
+    dtype: Dtype
+    low_bits: int
+    packed: bytes
+
+    @staticmethod
+    def of(histogram: Histogram) -> "_Counts":
+        packed = packed_histogram(
+            histogram, lzma_from_weights=MOST_WEIGHTS
+        )  # to pack tightly takes longer than to read
+        return _Counts(dtype=histogram.dtype, low_bits=histogram.low_bits, packed=packed)
+
+    @property
+    def histogram(self) -> Histogram:
+        return histogram_from(self.packed, dtype=self.dtype, low_bits=self.low_bits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,7 +162,7 @@ class _Measured:
     """A model's record, and the counts of each layer's weights where they are to be had."""
 
     model: ModelRecord
-    histograms: Mapping[str, Histogram]
+    counts: Mapping[str, _Counts]
 
 
 class _Side:
@@ -157,9 +185,10 @@ class _Side:
 
     @cached_property
     def subjects(self) -> tuple[Subject, ...]:
-        """All layers, as far as they are known without reading weights."""
+        """All layers in the order of a report, as far as they are known without reading weights."""
         if self.plan:
-            return tuple(subject_of_layer(layer) for layer in self.plan.layers)
+            layers = sorted(self.plan.layers, key=lambda layer: numbered(layer.name))
+            return tuple(map(subject_of_layer, layers))
         return tuple(subject_of_record(layer) for layer in self.measured.model.layers)
 
     @cached_property
@@ -177,14 +206,14 @@ class _Side:
         known, manner = self.operand.known, self._manner
         if isinstance(known, ModelRecord):
             wanted = [layer for layer in known.layers if manner.selection.wants(layer.name, layer.tensor)]
-            return _Measured(model=msgspec.structs.replace(known, layers=wanted), histograms={})
-        histograms: dict[str, Histogram] = {}
+            return _Measured(model=msgspec.structs.replace(known, layers=wanted), counts={})
+        counts: dict[str, _Counts] = {}
 
         def keep(layer: MeasuredLayer, histogram: Histogram) -> None:
-            histograms[layer.name] = histogram
+            counts[layer.name] = _Counts.of(histogram)
 
         audit = _audited(known, manner, keep)
-        return _Measured(model=record_of(audit, findings_of(audit)), histograms=histograms)
+        return _Measured(model=record_of(audit, findings_of(audit)), counts=counts)
 
     def summary(self, compared_buffers: Collection[str]) -> Compared:
         """Say what it is, and what of it was not compared."""
@@ -271,7 +300,7 @@ def _compared(a: _Side, b: _Side, manner: Manner) -> Comparison:
         only_b=_untied(matching.only_b, tied),
         buffers=buffers,
         not_exact=not_exact,
-        shared=_shared(*models) if models else 1.0,
+        shared=_shared(*models) if models else float(bool(layers)),
         scores=[score for score in lineage if isinstance(score, Score)],
     )
     return Comparison(
@@ -288,7 +317,7 @@ def _compared(a: _Side, b: _Side, manner: Manner) -> Comparison:
         trends=role_trends(*models) if models else (),
         lineage=lineage,
         measured=models,
-        remarks=tuple(f"{name} is {kept}, stored once" for name, kept in tied.items()),
+        remarks=tuple(f"{quoted(name)} is {quoted(kept)}, stored once" for name, kept in tied.items()),
     )
 
 
@@ -311,7 +340,16 @@ def _without_weights(a: _Side, b: _Side) -> str:
 def _exactly(matching: Matching, a: _Side, b: _Side, manner: Manner) -> list[Exact | NotFitted]:
     """Compare all that both have, weight by weight."""
     pairs = [(a.layers[match.a.name], b.layers[match.b.name]) for match in matching.matches]
-    return compare_exactly(pairs, io=manner.io, jobs=manner.jobs, on_bytes=manner.on_bytes)
+    in_place = sorted(range(len(pairs)), key=lambda number: _place(pairs[number][0]))  # files are read front to back
+    compared = compare_exactly(
+        [pairs[number] for number in in_place], io=manner.io, jobs=manner.jobs, on_bytes=manner.on_bytes
+    )
+    outcomes = dict(zip(in_place, compared, strict=True))
+    return [outcomes[number] for number in range(len(pairs))]
+
+
+def _place(layer: Layer) -> tuple[str, int]:
+    return str(layer.tensor.file), layer.tensor.start
 
 
 def _buffers(a: _Side, b: _Side, io: Io) -> tuple[BufferComparison, ...]:
@@ -388,8 +426,8 @@ def _parameters(a: Mapping[str, LayerRecord], b: Mapping[str, LayerRecord], matc
 
 
 def _distances(a: _Measured, b: _Measured, match: Match) -> Distances | NotFitted:
-    of_a, of_b = a.histograms.get(match.a.name), b.histograms.get(match.b.name)
-    return NO_HISTOGRAM if of_a is None or of_b is None else distances(of_a, of_b)
+    of_a, of_b = a.counts.get(match.a.name), b.counts.get(match.b.name)
+    return NO_HISTOGRAM if of_a is None or of_b is None else distances(of_a.histogram, of_b.histogram)
 
 
 def _tied(matching: Matching, a: _Side, b: _Side) -> dict[str, str]:
@@ -437,6 +475,8 @@ def _lineage(
     with Sources(io) as sources:
         pairs = [(a.layers[match.a.name], b.layers[match.b.name]) for match in matching.matches]
         yield from _each(neuron_scores(pairs, sources))
+        if any(each.subject.role in HIDDEN_LAYERS for each in (*matching.only_a, *matching.only_b)):
+            yield from neurons_in_any_block(tuple(a.layers.values()), tuple(b.layers.values()), sources)
         tables = embedding_table(known_a, sources), embedding_table(known_b, sources)
         match tables:
             case (EmbeddingTable() as of_a, EmbeddingTable() as of_b):

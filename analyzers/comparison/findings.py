@@ -47,7 +47,7 @@ def zeros_by_name(comparison: "Comparison") -> tuple[Mapping[str, int], Mapping[
 
 
 def holds_the_same_weights(exact: Exact | NotFitted) -> bool:
-    """Whether B has A's weights, in another order or number format at most, and none lost on the way."""
+    """Whether B has A's weights, in another order or rounded to another format at most, and none lost on the way."""
     if isinstance(exact, NotFitted):
         return False
     cast = exact.cast

@@ -10,7 +10,7 @@ import msgspec
 from jaynes_audit.analyzers.archive.archive import Archive, open_target
 from jaynes_audit.analyzers.checkpoints import Checkpoint, HubAccess, expand
 from jaynes_audit.analyzers.checkpoints.families import is_index
-from jaynes_audit.analyzers.checkpoints.quoted import quoted_path
+from jaynes_audit.analyzers.checkpoints.quoted import listed, quoted_path
 from jaynes_audit.analyzers.checkpoints.reading import is_absent, is_folder, opened
 from jaynes_audit.analyzers.errors import CouldNotRead, NothingToAudit, UsageError
 from jaynes_audit.analyzers.record import ModelRecord, ReportRecord
@@ -75,12 +75,17 @@ def _models(target: str, path: Path) -> Iterator[Operand]:
         text = stream.read(MOST_REPORT_BYTES)
     try:
         report = msgspec.json.decode(text, type=ReportRecord)
-        for role in {layer.role for model in report.models for layer in model.layers}:
-            Role(role)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise UsageError(f"{quoted_path(path)} is no report of the format {FORMAT}: {error}") from error
+    except (ValueError, RecursionError) as error:  # all that msgspec raises
+        raise _no_report(path, str(error)) from error
+    unknown = {layer.role for model in report.models for layer in model.layers} - set(map(str, Role))
+    if unknown:
+        raise _no_report(path, f"there is no role {listed(sorted(unknown))}")
     if not report.models:
         raise NothingToAudit(f"the report {quoted_path(path)} holds no model")
     for model in report.models:
         # The report's own name where it holds one model; else which of them.
         yield Operand(target=target if len(report.models) == 1 else f"{target}: {model.target}", known=model)
+
+
+def _no_report(path: Path, fault: str) -> UsageError:
+    return UsageError(f"{quoted_path(path)} is no report of the format {FORMAT}: {fault}")

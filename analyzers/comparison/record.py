@@ -134,11 +134,13 @@ class ZerosRecord(Struct, frozen=True, kw_only=True):
 
 
 class CastRecord(Struct, frozen=True, kw_only=True):
-    """One layer is the other in another number format."""
+    """One layer is the other in another number format, or both were cast from weights that neither holds."""
 
-    source: Annotated[Sides, Meta(description="The side that has the weights it was made from.")]
-    from_dtype: Annotated[str, Meta(description="Number format of the source.")]
-    to_dtype: Annotated[str, Meta(description="Number format of the other side.")]
+    source: Annotated[
+        Sides | None, Meta(description="The side that has the weights it was made from; null where neither has them.")
+    ]
+    from_dtype: Annotated[str | None, Meta(description="Number format of the source, if there is one.")]
+    to_dtype: Annotated[str, Meta(description="Number format of the other side; without source, of A and of B.")]
     rounding: Annotated[str, Meta(description=f"One of: {', '.join(Rounding)}.")]
     through: Annotated[str | None, Meta(description="A format that the weights passed through on the way, if any.")]
     overflowed: Annotated[int, Meta(description="Weights that became infinite or the greatest finite number.")]
@@ -465,8 +467,8 @@ def _exact(exact: Exact) -> ExactRecord:
 
 def _cast(cast: Cast) -> CastRecord:
     return CastRecord(
-        source=cast.source.value,
-        from_dtype=text(cast.from_dtype),
+        source=cast.source.value if cast.source else None,
+        from_dtype=text(cast.from_dtype) or None,
         to_dtype=text(cast.to_dtype),
         rounding=cast.rounding.value,
         through=text(cast.through) or None,

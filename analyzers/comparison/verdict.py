@@ -5,15 +5,26 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import PurePath
 from statistics import median
 
-from jaynes_audit.analyzers.comparison.exact.outcome import Cast, Exact, Quantisation, RankProfile, Relation, Side
+from jaynes_audit.analyzers.checkpoints.quoted import listed, quoted
+from jaynes_audit.analyzers.comparison.exact.outcome import (
+    Cast,
+    Difference,
+    Exact,
+    Quantisation,
+    RankProfile,
+    Relation,
+    Side,
+)
+from jaynes_audit.analyzers.comparison.lineage.neurons import NEURONS_IN_ANY_BLOCK
 from jaynes_audit.analyzers.comparison.lineage.score import Score
 from jaynes_audit.analyzers.comparison.matching import MatchedBy, Unmatched
 from jaynes_audit.analyzers.comparison.side_by_side import BufferComparison, Compared, LayerComparison
 from jaynes_audit.analyzers.comparison.subject import Subject
 from jaynes_audit.analyzers.distributions.moments import NotFitted
-from jaynes_audit.analyzers.roles import ENDS, HIDDEN_LAYERS
+from jaynes_audit.analyzers.roles import HIDDEN_LAYERS
 
 SAME = frozenset({Relation.IDENTICAL, Relation.CAST, Relation.REARRANGED})
 
@@ -25,9 +36,15 @@ LEAST_SHARED = 0.05  # share of the weights that lie in layers with the very sam
 
 # How far above the 95 % point of both nulls a score bears out a common origin by itself. The others do not: unrelated
 # models with like recipes or of one language reach any value of them.
-TELLING_FROM = {"weight cosine": 0.1, "matched neurons": 0.1, "closeness of distributions": 0.1}
+TELLING_FROM = {
+    "weight cosine": 0.1,
+    "matched neurons": 0.1,
+    NEURONS_IN_ANY_BLOCK: 0.1,
+    "closeness of distributions": 0.1,
+}
 
 MOST_BLOCKS_NAMED = 8
+MOST_ROLES_NAMED = 8
 MOST_NAMED = 3  # layers
 
 
@@ -78,9 +95,9 @@ def judge(case: Case) -> Verdict:
     The order is that of the questions people ask. Did anything change at all? Are they the same weights in another
     dress? Is one the other, quantised? Do the weights of most matrices still point the same way, as after fine-tuning
     or merging? Is anything left that unrelated models do not share? Only then are they called unrelated, and only where
-    there was something to compare. What was not read is never called the same.
+    there was something to compare. What was not read is called neither the same nor changed.
     """
-    ways = (_identical, _same_weights, _quantised, _versions, _kin, _unrelated)
+    ways = (_identical, _same_weights, _partly_read, _quantised, _versions, _kin, _unrelated)
     return next((verdict for way in ways if (verdict := way(case))), _untold(case))
 
 
@@ -88,10 +105,8 @@ def judge(case: Case) -> Verdict:
 
 
 def _identical(case: Case) -> Verdict | None:
-    relations = {relation_of(layer) for layer in case.layers}
-    by_name = all(layer.match.by is MatchedBy.NAME for layer in case.layers)
-    only_bytes = relations == {Relation.IDENTICAL} and all(each.identical for each in case.buffers)
-    if not _all_same(case) or not only_bytes or not by_name or _other_form(case) or case.only_a or case.only_b:
+    same_bytes = all(map(_has_same_bytes, case.layers)) and all(each.identical for each in case.buffers)
+    if not _all_same(case) or not same_bytes or _other_form(case) or case.only_a or case.only_b:
         return None
     buffers = f" and {_counted(len(case.buffers), 'buffer')}" if case.buffers else ""
     seen = _counted(len(case.layers), "layer")
@@ -99,36 +114,53 @@ def _identical(case: Case) -> Verdict | None:
     return Verdict(
         kinship=Kinship.IDENTICAL,
         sentence=f"Identical{case.asked_for}: {seen}{buffers}, all with the very same bytes.",
-        figures=(f"{case.a.weights:,} weights were compared {how}.",),
+        figures=(f"{case.a.weights:,} weights were compared {how}.", *_passed_over(case)),
     )
 
 
 def _same_weights(case: Case) -> Verdict | None:
     if not _all_same(case):
         return None
-    forms = [*_casts(case.layers), *_rearrangements(case.layers), *_other_form(case), *_not_in_both(case)]
-    unchanged = _with_relation(case, Relation.IDENTICAL)
+    forms = [
+        *_casts(case.layers),
+        *_rearrangements(case.layers),
+        *_other_bytes(case.layers),
+        *_other_form(case),
+        *_not_in_both(case),
+    ]
+    unchanged = sum(map(_has_same_bytes, case.layers))
     figures = [f"{_of(unchanged, case)} have the very same bytes."] if unchanged else []
     lossy = [(layer, cast) for layer, cast in _cast_layers(case.layers) if cast.overflowed or cast.flushed]
     if lossy:
         overflowed, flushed = (sum(getattr(cast, what) for _, cast in lossy) for what in ("overflowed", "flushed"))
         worst, _ = max(lossy, key=lambda each: each[1].overflowed + each[1].flushed)
         lost = f"{overflowed:,} overflowed and {flushed:,} became zero"
-        figures.append(
-            f"In {_counted(len(lossy), 'layer')} the cast lost weights: {lost}; most in {worst.match.a.name}."
-        )
+        figures.append(f"In {_counted(len(lossy), 'layer')} the cast lost weights: {lost}; most in {_name(worst)}.")
     return Verdict(
         kinship=Kinship.SAME_WEIGHTS,
         sentence=f"The same weights{case.asked_for}: {'; '.join(forms)}.",
-        figures=tuple(figures),
+        figures=(*figures, *_passed_over(case)),
     )
 
 
 def _all_same(case: Case) -> bool:
     """Whether both were read whole and every weight of a hidden layer of one is a weight of the other."""
     complete = case.a.complete and case.b.complete and bool(case.layers)
-    hidden = any(each.subject.role in HIDDEN_LAYERS for each in (*case.only_a, *case.only_b))
-    return complete and not hidden and all(relation_of(layer) in SAME for layer in case.layers)
+    return complete and not _hidden_unmatched(case) and all(relation_of(layer) in SAME for layer in case.layers)
+
+
+def _hidden_unmatched(case: Case) -> bool:
+    return any(each.subject.role in HIDDEN_LAYERS for each in (*case.only_a, *case.only_b))
+
+
+def _has_same_bytes(layer: LayerComparison) -> bool:
+    # Equal values may have other bytes: zeros have two signs, and there is more than one NaN.
+    return isinstance(layer.exact, Exact) and layer.exact.relation is Relation.IDENTICAL and not layer.exact.difference
+
+
+def _other_bytes(layers: Iterable[LayerComparison]) -> list[str]:
+    number = sum(relation_of(layer) is Relation.IDENTICAL and not _has_same_bytes(layer) for layer in layers)
+    return [f"{_counted(number, 'layer')} with equal values in other bytes (signs of zeros, NaNs)"] if number else []
 
 
 def _not_in_both(case: Case) -> list[str]:
@@ -140,7 +172,7 @@ def _not_in_both(case: Case) -> list[str]:
     ]
     unlike = [each for each in case.buffers if not each.identical]
     if unlike:
-        words.append(f"{_counted(len(unlike), 'buffer')} not the same ({unlike[0].name}: {unlike[0].sentence})")
+        words.append(f"{_counted(len(unlike), 'buffer')} not the same ({quoted(unlike[0].name)}: {unlike[0].sentence})")
     return words
 
 
@@ -150,9 +182,9 @@ def _other_form(case: Case) -> list[str]:
     renamed = sum(layer.match.by is not MatchedBy.NAME for layer in case.layers)
     if renamed:
         forms.append(f"{_counted(renamed, 'layer')} under {'another name' if renamed == 1 else 'other names'}")
-    formats = [sorted({file.rpartition(".")[2] for file in side.files}) for side in (case.a, case.b)]
+    formats = [sorted({PurePath(file).suffix for file in side.files}) for side in (case.a, case.b)]
     if formats[0] != formats[1]:
-        forms.append(f"in another file format ({', '.join(formats[0])}; {', '.join(formats[1])})")
+        forms.append(f"in another file format (A: {listed(formats[0])}; B: {listed(formats[1])})")
     elif len(case.a.files) != len(case.b.files):
         forms.append(f"in {_counted(len(case.b.files), 'file')} instead of {len(case.a.files):,}")
     return forms
@@ -168,6 +200,8 @@ def _cast_layers(layers: Iterable[LayerComparison]) -> list[tuple[LayerCompariso
 
 
 def _cast_in_words(cast: Cast) -> str:
+    if cast.source is None:
+        return f"cast to {cast.to_dtype} from weights that neither holds ({cast.rounding})"
     made, source = ("B", "A") if cast.source is Side.A else ("A", "B")
     through = f" through {cast.through}" if cast.through else ""
     formats = f"{cast.from_dtype} to {cast.to_dtype}{through} ({cast.rounding})"
@@ -185,6 +219,28 @@ def _rearrangements(layers: Iterable[LayerComparison]) -> list[str]:
     return [f"{_counted(number, 'layer')} {words}" for words, number in kinds.most_common()]
 
 
+# ---- not all was read
+
+
+def _partly_read(case: Case) -> Verdict | None:
+    """Nothing is said of two models of which all that was read is the same, and something was not read."""
+    read = [layer for layer in case.layers if not layer.could_not_read]
+    if not read or any(relation_of(layer) not in SAME for layer in read):
+        return None
+    missing_in_b = any(each.subject.role in HIDDEN_LAYERS for each in case.only_a)
+    missing_in_a = any(each.subject.role in HIDDEN_LAYERS for each in case.only_b)
+    if (missing_in_a and case.a.complete) or (missing_in_b and case.b.complete):
+        return None
+    if case.a.complete and case.b.complete and len(read) == len(case.layers):
+        return None
+    return Verdict(
+        kinship=Kinship.CANNOT_BE_SAID,
+        sentence=f"What they are to one another cannot be said: the {_counted(len(read), 'layer')} that could be "
+        "compared hold the same weights, and the rest could not be read.",
+        figures=(*_unread_figures(case), *_unmatched_figures(case)),
+    )
+
+
 # ---- quantised
 
 
@@ -195,12 +251,14 @@ def _quantised(case: Case) -> Verdict | None:
         if isinstance(layer.exact, Exact) and layer.exact.relation is Relation.QUANTISED and layer.exact.quantisation
     ]
     allowed = {*SAME, Relation.QUANTISED}
-    hidden = any(each.subject.role in HIDDEN_LAYERS for each in (*case.only_a, *case.only_b))
-    if not found or hidden or any(relation_of(layer) not in allowed for layer in case.layers):
+    if _hidden_unmatched(case) or any(relation_of(layer) not in allowed for layer in case.layers):
         return None
     if not (case.a.complete and case.b.complete and all(map(_is_as_good_as_its_scheme, found))):
         return None
-    side = found[0].quantised.upper()
+    sides = {each.quantised for each in found}
+    if len(sides) != 1:
+        return None
+    side = sides.pop().upper()
     errors = [each.relative_error for each in found]
     schemes = Counter(each.scheme for each in found).most_common()
     named = ", ".join(f"{scheme} ({_counted(number, 'layer')})" for scheme, number in schemes)
@@ -213,6 +271,7 @@ def _quantised(case: Case) -> Verdict | None:
         figures=(
             f"The relative error of a layer is {min(errors):.2g} to {max(errors):.2g}"
             + (f", {min(ratios):.2f} to {max(ratios):.2f} times the least." if ratios else "."),
+            *(f"Beside that {words}." for words in (*_casts(case.layers), *_rearrangements(case.layers))),
             *_unmatched_figures(case),
         ),
     )
@@ -232,16 +291,21 @@ def _is_as_good_as_its_scheme(found: Quantisation) -> bool:
 
 def _versions(case: Case) -> Verdict | None:
     cosines = _cosines(case.layers)
-    hidden = [layer for layer in case.layers if layer.match.a.role in HIDDEN_LAYERS]
-    if not cosines or len(cosines) < len(hidden) / 2 or median(cosines) < LEAST_COSINE_OF_VERSIONS:
+    hidden = sum(_is_hidden_matrix(layer) for layer in case.layers)
+    if not cosines or len(cosines) < hidden / 2 or median(cosines) < LEAST_COSINE_OF_VERSIONS:
         return None
     if _share_of_hidden_unmatched(case) > LEAST_SHARED:
         return None
+    few = 0 < len(_changed(case)) <= MOST_NAMED < len(case.layers)
+    kin = (
+        f"the same but for {_of(len(_changed(case)), case)}"
+        if few
+        else "one fine-tuned or merged from the other or both from a third"
+    )
     return Verdict(
         kinship=Kinship.FINE_TUNED,
-        sentence="Versions of one model, one fine-tuned or merged from the other or both from a third: "
-        f"{_where(case)}.",
-        figures=(_cosine_figure(cosines), *_change_figures(case), *_unmatched_figures(case)),
+        sentence=f"Versions of one model, {kin}: {_where(case)}.",
+        figures=(*_closeness_figures(case), *_change_figures(case), *_uncompared_figures(case)),
     )
 
 
@@ -250,62 +314,61 @@ def _kin(case: Case) -> Verdict | None:
     cosines = _cosines(case.layers)
     alike = [cosine for cosine in cosines if cosine >= LEAST_COSINE_OF_VERSIONS]
     if cosines and (median(cosines) >= LEAST_COSINE_OF_KIN or len(alike) >= LEAST_SHARED * len(cosines) + 1):
-        figures.append(_cosine_figure(cosines))
+        figures += _closeness_figures(case)
     if case.shared >= LEAST_SHARED:
         figures.append(f"{case.shared:.0%} of the smaller model's weights lie in matrices that the other has, too.")
     figures += [sentence for score in case.scores if (sentence := _telling(score))]
     if not figures:
         return None
+    common = _part_of(case) or "they have in common what models without a common origin have not"
     return Verdict(
         kinship=Kinship.RELATED,
-        sentence="Related: they have in common what models without a common origin have not. "
-        "This is evidence, not a proof.",
-        figures=(*figures, *_unmatched_figures(case)),
+        sentence=f"Related: {common}. This is evidence, not a proof.",
+        figures=(*figures, *_uncompared_figures(case)),
     )
+
+
+def _part_of(case: Case) -> str:
+    """That one is the other with layers left out, in words; empty where it is not."""
+    if any(relation_of(layer) not in SAME for layer in case.layers) or bool(case.only_a) is bool(case.only_b):
+        return ""
+    part, whole, rest = ("B", "A", case.only_a) if case.only_a else ("A", "B", case.only_b)
+    number = _counted(len(case.layers), "layer")
+    return f"the {number} of {part} hold weights of {whole}, which has {_counted(len(rest), 'layer')} more"
 
 
 def _unrelated(case: Case) -> Verdict | None:
     cosines = _cosines(case.layers)
-    unlike = [
-        layer
-        for layer in case.layers
-        if layer.match.a.role in HIDDEN_LAYERS and _shape(layer.match.a) != _shape(layer.match.b)
-    ]
+    hidden = [layer for layer in case.layers if _is_hidden_matrix(layer)]
+    unlike = hidden and all(_shape(layer.match.a) != _shape(layer.match.b) for layer in hidden)
     if not cosines and not (unlike and case.scores):
         return None
     if cosines:
         reason = f"the weights of matched matrices point in unlike directions (median cosine {median(cosines):.2g})"
     else:
-        reason = "no matrix has the shape of its counterpart, and no score is above what unrelated models get"
+        reason = "no matrix has the shape of its counterpart, and no score tells of a common origin"
     return Verdict(
         kinship=Kinship.UNRELATED,
         sentence=f"Unrelated, as far as weights can tell: {reason}.",
         figures=(
-            *((_cosine_figure(cosines),) if cosines else ()),
+            *_closeness_figures(case),
             *(_in_words(score) for score in case.scores),
-            *_unmatched_figures(case),
+            *_uncompared_figures(case),
         ),
     )
 
 
 def _untold(case: Case) -> Verdict:
-    unread = [
-        f"{_counted(len(side.not_compared), 'tensor')} of {side.target}"
-        for side in (case.a, case.b)
-        if not side.complete
-    ]
     if not case.layers:
         reason = "no layer of one could be matched with a layer of the other"
-    elif unread:
-        reason = f"what was read agrees, and {' and '.join(unread)} could not be compared"
     elif case.not_exact:
         reason = f"their distributions alone do not tell, and weights were not compared ({case.not_exact.reason})"
     else:
-        reason = "too few matrices have equal shapes"
+        reason = "too few matrices could be compared"
     return Verdict(
         kinship=Kinship.CANNOT_BE_SAID,
         sentence=f"What they are to one another cannot be said: {reason}.",
-        figures=(*(_in_words(score) for score in case.scores), *_unmatched_figures(case)),
+        figures=(*(_in_words(score) for score in case.scores), *_uncompared_figures(case)),
     )
 
 
@@ -317,15 +380,11 @@ def relation_of(layer: LayerComparison) -> Relation | None:
     return layer.exact.relation if isinstance(layer.exact, Exact) else None
 
 
-def _with_relation(case: Case, relation: Relation) -> int:
-    return sum(relation_of(layer) is relation for layer in case.layers)
-
-
 def _cosines(layers: Iterable[LayerComparison]) -> list[float]:
     """The cosine between both models' weights of each hidden matrix that has equal shapes."""
     found = []
     for layer in layers:
-        if layer.match.a.role in HIDDEN_LAYERS and isinstance(layer.exact, Exact):
+        if _is_hidden_matrix(layer) and isinstance(layer.exact, Exact):
             difference = layer.exact.difference
             if layer.exact.relation in SAME:
                 found.append(1.0)
@@ -334,24 +393,60 @@ def _cosines(layers: Iterable[LayerComparison]) -> list[float]:
     return found
 
 
-def _cosine_figure(cosines: Sequence[float]) -> str:
-    return (
-        f"The cosine between the weights of a matrix in both is {median(cosines):.3f} in the middle, "
-        f"{min(cosines):.3f} to {max(cosines):.3f}, over {_counted(len(cosines), 'hidden matrix', 'hidden matrices')}; "
-        "of unrelated models it is near 0."
-    )
+def _is_matrix(layer: LayerComparison) -> bool:
+    return layer.match.a.fan_in > 0
+
+
+def _is_hidden_matrix(layer: LayerComparison) -> bool:
+    return _is_matrix(layer) and layer.match.a.role in HIDDEN_LAYERS
+
+
+def _closeness_figures(case: Case) -> list[str]:
+    """How alike the weights are, as far as they were compared; first what makes a model useless."""
+    cosines = _cosines(case.layers)
+    if case.not_exact:
+        same = sum(map(_has_same_bytes, case.layers))
+        how = f"the weights of the others were not compared ({case.not_exact.reason})"
+        return [f"{_of(same, case)} have the very same bytes; {how}."] if same else []
+    if not cosines:
+        return []
+    least, middle, most = (f"{cosine:.3f}" for cosine in (min(cosines), median(cosines), max(cosines)))
+    found = f"{middle} in each" if least == most else f"{middle} in the middle, {least} to {most}"
+    number = _counted(len(cosines), "hidden matrix", "hidden matrices")
+    figure = f"The cosine between the weights of a matrix in both is {found}, over {number}; of unrelated ones near 0."
+    return [*_not_finite_figures(case), figure]
+
+
+def _changed(case: Case) -> list[LayerComparison]:
+    """The layers that were compared and hold other weights."""
+    relations = SAME if case.not_exact else {*SAME, None}
+    return [layer for layer in case.layers if not layer.could_not_read and relation_of(layer) not in relations]
 
 
 def _where(case: Case) -> str:
-    changed = [layer.match.a for layer in case.layers if relation_of(layer) not in SAME]
-    matrices = [subject for subject in changed if subject.role in HIDDEN_LAYERS | ENDS]
-    total = sum(layer.match.a.role in HIDDEN_LAYERS | ENDS for layer in case.layers)
-    words = f"{len(matrices):,} of {_counted(total, 'matrix', 'matrices')} changed"
-    blocks = sorted({subject.depth for subject in matrices if subject.depth is not None})
+    changed = _changed(case)
+    if not changed:
+        return "no layer that both have holds other weights"
+    counts = []
+    for are_counted, noun, plural in ((_is_matrix, "matrix", "matrices"), (_is_no_matrix, "vector", "vectors")):
+        number, total = sum(map(are_counted, changed)), sum(map(are_counted, case.layers))
+        if number:
+            counts.append(f"{number:,} of {_counted(total, noun, plural)}")
+    words = f"{' and '.join(counts)} changed"
+    blocks = sorted({layer.match.a.depth for layer in changed if layer.match.a.depth is not None})
     if blocks:
         words += f", in {'block' if len(blocks) == 1 else 'blocks'} {_ranges(blocks)}"
-    roles = Counter(str(subject.role) for subject in matrices)
-    return f"{words} ({', '.join(f'{role} {number}' for role, number in roles.most_common(MOST_BLOCKS_NAMED))})"
+    roles = [
+        *Counter(str(layer.match.a.role) for layer in changed if _is_matrix(layer)).most_common(),
+        *Counter(str(layer.match.a.role) for layer in changed if _is_no_matrix(layer)).most_common(),
+    ]
+    named = [f"{role} {number:,}" for role, number in roles[:MOST_ROLES_NAMED]]
+    more = [f"and {len(roles) - MOST_ROLES_NAMED:,} roles more"] if len(roles) > MOST_ROLES_NAMED else []
+    return f"{words} ({', '.join([*named, *more])})"
+
+
+def _is_no_matrix(layer: LayerComparison) -> bool:
+    return not _is_matrix(layer)
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -368,37 +463,85 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _change_figures(case: Case) -> list[str]:
-    changed = [
-        (layer, layer.exact.difference)
-        for layer in case.layers
-        if isinstance(layer.exact, Exact) and layer.exact.relation not in SAME and layer.exact.difference
-    ]
-    figures = []
+    changed = _differences(case)
+    figures = [_one_change(layer, difference) for layer, difference in changed] if len(changed) <= MOST_NAMED else []
+    matrices = [layer for layer, _ in changed if _is_matrix(layer)]
     errors = [
-        (difference.relative_error, layer.match.a)
+        (difference.relative_error, _name(layer))
         for layer, difference in changed
-        if isinstance(difference.relative_error, float) and layer.match.a.role in HIDDEN_LAYERS | ENDS
+        if isinstance(difference.relative_error, float) and _is_matrix(layer)
     ]
-    if errors:
-        worst, where = max(errors, key=lambda each: each[0])
+    if len(errors) > 1:
+        worst, where = max(errors)
         middle = median(error for error, _ in errors)
-        figures.append(f"The relative change of a matrix is {middle:.2g} in the middle, {worst:.2g} in {where.name}.")
-    figures += _rank_figures([layer for layer, _ in changed])
-    return figures
+        figures.append(f"The relative change of a matrix is {middle:.2g} in the middle, {worst:.2g} in {where}.")
+    return [*figures, *_rank_figures(matrices), *_scheme_figures(case.layers)]
+
+
+def _differences(case: Case) -> list[tuple[LayerComparison, Difference]]:
+    return [
+        (layer, layer.exact.difference)
+        for layer in _changed(case)
+        if isinstance(layer.exact, Exact) and layer.exact.difference
+    ]
+
+
+def _not_finite_figures(case: Case) -> list[str]:
+    broken = [(each.not_finite, _name(layer)) for layer, each in _differences(case) if each.not_finite]
+    if not broken:
+        return []
+    number = sum(each for each, _ in broken)
+    where = f"most in {max(broken)[1]}" if len(broken) > 1 else f"in {broken[0][1]}"
+    verb = "is" if number == 1 else "are"
+    return [f"{_counted(number, 'weight')} {verb} NaN or infinite in one of the two and finite in the other, {where}."]
+
+
+def _one_change(layer: LayerComparison, difference: Difference) -> str:
+    words = f"{_name(layer)}: {difference.changed:,} of {_counted(difference.weights, 'weight')} changed"
+    if difference.largest > 0:
+        where = f"row {difference.largest_row:,}, column {difference.largest_column:,}"
+        words += f", by at most {difference.largest:.2g} ({where})"
+    if isinstance(difference.relative_error, float) and difference.relative_error > 0:
+        words += f"; relative change {difference.relative_error:.2g}"
+    return f"{words}."
 
 
 def _rank_figures(layers: Sequence[LayerComparison]) -> list[str]:
     profiles = [
-        layer.exact.rank
+        (layer, layer.exact.rank)
         for layer in layers
         if isinstance(layer.exact, Exact) and isinstance(layer.exact.rank, RankProfile)
     ]
-    low = [profile.rank for profile in profiles if profile.rank and not profile.rank_is_bound]
+    low = [profile.rank for layer, profile in profiles if _is_low(layer, profile)]
     if not low:
         return []
-    ranks = Counter(low).most_common(1)[0]
+    rank, _ = Counter(low).most_common(1)[0]
     number = f"{len(low):,} of {_counted(len(profiles), 'matrix', 'matrices')}"
-    return [f"The change of {number} has a low rank, most often {ranks[0]}, as a merged LoRA would have."]
+    return [f"The change of {number} has a low rank, most often {rank:,}, as a merged LoRA would have."]
+
+
+def _is_low(layer: LayerComparison, profile: RankProfile) -> bool:
+    """Whether few directions hold a change that is not just one of a few rows or columns."""
+    difference = layer.exact.difference if isinstance(layer.exact, Exact) else None
+    if not profile.rank or profile.rank_is_bound or difference is None:
+        return False
+    return difference.changed > profile.rank * max(_shape(layer.match.a))
+
+
+def _scheme_figures(layers: Iterable[LayerComparison]) -> list[str]:
+    """What keeps a quantised model from being called that: more error than its scheme has to make."""
+    found = [
+        (layer.exact.quantisation.ratio, layer.exact.quantisation, _name(layer))
+        for layer in layers
+        if isinstance(layer.exact, Exact) and layer.exact.quantisation
+    ]
+    ratios = [
+        (ratio, each.quantised.upper(), each.scheme, name) for ratio, each, name in found if isinstance(ratio, float)
+    ]
+    if not ratios or max(ratios)[0] < MOST_RATIO_OF_QUANTISED:
+        return []
+    ratio, side, scheme, name = max(ratios)
+    return [f"{side} is stored as {scheme}, and the error in {name} is {ratio:.2g} times the least of that scheme."]
 
 
 def _telling(score: Score) -> str:
@@ -415,6 +558,40 @@ def _in_words(score: Score) -> str:
     )
 
 
+def _uncompared_figures(case: Case) -> list[str]:
+    """What of the two was not compared, and why."""
+    reasons: dict[str, list[str]] = {}
+    for layer in case.layers:
+        if isinstance(layer.exact, NotFitted) and not layer.could_not_read and not case.not_exact:
+            reasons.setdefault(layer.exact.reason, []).append(layer.match.a.name)
+    figures = [
+        f"{_counted(len(names), 'layer')} not compared, {reason}: {listed(names, most=MOST_NAMED)}."
+        for reason, names in list(reasons.items())[:MOST_NAMED]
+    ]
+    return [*_unread_figures(case), *figures, *_unmatched_figures(case)]
+
+
+def _unread_figures(case: Case) -> list[str]:
+    unread = [layer.match.a.name for layer in case.layers if layer.could_not_read]
+    figures = (
+        [f"{_counted(len(unread), 'layer')} could not be read: {listed(unread, most=MOST_NAMED)}."] if unread else []
+    )
+    figures += [
+        f"Of {side} not all could be read: {listed([name for name, _ in each.not_compared], most=MOST_NAMED)}."
+        for side, each in (("A", case.a), ("B", case.b))
+        if not each.complete and each.not_compared
+    ]
+    return figures
+
+
+def _passed_over(case: Case) -> list[str]:
+    """What two models that agree hold beside what was compared."""
+    names = [name for side in (case.a, case.b) for name, _ in side.not_compared]
+    if case.asked_for or not names:
+        return []
+    return [f"Not compared: {listed(list(dict.fromkeys(names)), most=MOST_NAMED)}."]
+
+
 def _unmatched_figures(case: Case) -> list[str]:
     return [
         f"{_counted(len(only), 'layer')} of {side} without counterpart: {_named(only)}."
@@ -424,8 +601,11 @@ def _unmatched_figures(case: Case) -> list[str]:
 
 
 def _named(only: Sequence[Unmatched]) -> str:
-    more = f" and {len(only) - MOST_NAMED:,} more" if len(only) > MOST_NAMED else ""
-    return ", ".join(each.subject.name for each in only[:MOST_NAMED]) + more
+    return listed([each.subject.name for each in only], most=MOST_NAMED)
+
+
+def _name(layer: LayerComparison) -> str:
+    return quoted(layer.match.a.name)
 
 
 def _share_of_hidden_unmatched(case: Case) -> float:

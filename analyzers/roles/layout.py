@@ -253,8 +253,15 @@ def _is_turned(end: str, shape: tuple[int, ...], settings: Settings) -> bool:
     By its shape, (inputs, outputs) if so, where the settings do not say.
     """
     if model_type := word(settings, "model_type"):
-        return model_type in CONV1D_MODEL_TYPES
+        return model_type in CONV1D_MODEL_TYPES and not _is_turned_back(end, shape, settings)
     return shape[0] < shape[1] if end in CONV1D_WIDENS else end == "mlp.c_proj" and shape[0] > shape[1]
+
+
+def _is_turned_back(end: str, shape: tuple[int, ...], settings: Settings) -> bool:
+    """Whether a Conv1D is (outputs, inputs) after all: quantisers such as GPTQ make linear layers of them."""
+    hidden = whole(settings, "n_embd", "hidden_size")
+    inputs, outputs = shape[::-1]
+    return inputs != outputs and hidden == (inputs if end in CONV1D_WIDENS else outputs)
 
 
 def _attention_beside_mlp(shape: tuple[int, ...], place: Place) -> list[Part]:

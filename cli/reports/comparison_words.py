@@ -34,17 +34,24 @@ def relation(layer: "ComparedLayerRecord") -> str:
         return _law(layer)
     if exact.cast:
         return cast(exact.cast)
-    if exact.rearrangement:
-        return rearrangement(exact.rearrangement)
     if exact.quantisation:
-        return f"{exact.quantisation.quantised.upper()} in {exact.quantisation.scheme}"
+        moved = f", {rearrangement(exact.rearrangement)}" if exact.rearrangement else ""
+        return f"{exact.quantisation.quantised.upper()} in {exact.quantisation.scheme}{moved}"
+    if exact.rearrangement:
+        moved = rearrangement(exact.rearrangement)
+        return f"{exact.relation}, {moved}" if exact.relation == DIFFERENT else moved
     if exact.relation == DIFFERENT and exact.difference is None:
         return "unlike shapes"
     return exact.relation
 
 
 def cast(cast: "CastRecord") -> str:
-    """What a side was made of: `rounded F32 -> BF16`, from A to B where nothing else is said."""
+    """What a side was made of: `rounded F32 -> BF16`, from A to B where nothing else is said.
+
+    `both rounded, BF16 and F16` where neither has the weights that both were made from.
+    """
+    if cast.source is None:
+        return f"both rounded, {cast.to_dtype}"
     through = f" via {cast.through}" if cast.through else ""
     backwards = ", B to A" if cast.source == "b" else ""
     return f"{ROUNDED.get(cast.rounding, '')}{cast.from_dtype} -> {cast.to_dtype}{through}{backwards}"

@@ -478,6 +478,18 @@ def test_a_layer_that_predicts_a_mean_is_no_statistic(name: str) -> None:
     assert roles(name, (4, 8)) == [Role.OTHER]
 
 
+@pytest.mark.parametrize("quantised", [False, True])
+def test_a_quantiser_that_makes_linear_layers_of_gpt2s_turns_them_back(quantised: bool) -> None:  # noqa: FBT001
+    config = {"model_type": "gpt2", "n_embd": 32}
+    shapes = {"attn.c_attn": (32, 96), "mlp.c_fc": (32, 128), "mlp.c_proj": (128, 32)}
+    for name, shape in shapes.items():
+        stored = shape[::-1] if quantised else shape
+        parts = layout_of(f"transformer.h.0.{name}.weight", stored, config).parts
+        assert {part.outputs_first for part in parts} == {quantised}
+        assert sum(part.fan_out for part in parts) == shape[1]
+        assert {part.fan_in for part in parts} == {shape[0]}
+
+
 def test_flax_turns_the_linear_layers_of_gpt2_and_of_no_other() -> None:
     gpt2, neo = {"model_type": "gpt2"}, {"model_type": "gpt_neo"}
     for name, turned in (("mlp.c_fc", (128, 32)), ("mlp.c_proj", (32, 128))):

@@ -7,64 +7,17 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from jaynes_audit.analyzers.chunks import Stored
+from jaynes_audit.analyzers.comparison.exact.formats import FORMATS, Values, rounded
 from jaynes_audit.analyzers.comparison.exact.outcome import Rounding, Side
-from jaynes_audit.analyzers.dtypes import BF16_INFINITY, SMALL_FLOATS, Dtype, bf16_codes, values
-
-Values = npt.NDArray[np.floating]
+from jaynes_audit.analyzers.dtypes import BITS, NUMPY_DTYPES, SMALL_FLOATS, Dtype, values
 
 THROUGH = (Dtype.F32, Dtype.F16, Dtype.BF16, Dtype.F8_E4M3, Dtype.F8_E5M2)
 """The formats that weights are known to pass through on their way."""
 
+TABLE_BITS = 16  # of the widest formats whose numbers are listed one by one
+TILE = 1 << 14  # weights cast at once, so that all that is made of them stays in a cache
 SAMPLE = 4096  # weights on which nearly every wrong guess fails, before a whole chunk is cast for it
-MANTISSA_BITS = {np.dtype(np.float32): 23, np.dtype(np.float64): 52}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
-    """What rounding to a number format takes: bits after the point, where subnormal numbers begin, where it ends."""
-
-    mantissa_bits: int
-    least_exponent: int
-    largest: float
-    has_infinity: bool
-
-    def is_within(self, other: "Format") -> bool:
-        """Whether the other format has all numbers of this one."""
-        return (
-            self.mantissa_bits <= other.mantissa_bits
-            and self.largest <= other.largest
-            and self.least_exponent - self.mantissa_bits >= other.least_exponent - other.mantissa_bits
-        )
-
-
-def _ieee(mantissa_bits: int, bias: int) -> Format:
-    return Format(
-        mantissa_bits=mantissa_bits,
-        least_exponent=1 - bias,
-        largest=(2 - 2.0**-mantissa_bits) * 2.0**bias,
-        has_infinity=True,
-    )
-
-
-def _small(dtype: Dtype) -> Format:
-    codes = bf16_codes(dtype)
-    finite = codes[(codes & BF16_INFINITY) != BF16_INFINITY]
-    return Format(
-        mantissa_bits=SMALL_FLOATS[dtype].mantissa_bits,
-        least_exponent=1 - SMALL_FLOATS[dtype].bias,
-        largest=float(values(finite, Dtype.BF16).max()),
-        has_infinity=bool(SMALL_FLOATS[dtype].infinity_codes),
-    )
-
-
-# Complex numbers are cast half by half, under the names of the halves; powers of two are a quantiser's scales.
-FORMATS: dict[Dtype, Format] = {
-    Dtype.F64: _ieee(52, 1023),
-    Dtype.F32: _ieee(23, 127),
-    Dtype.F16: _ieee(10, 15),
-    Dtype.BF16: _ieee(7, 127),
-    **{dtype: _small(dtype) for dtype in SMALL_FLOATS if dtype is not Dtype.F8_E8M0},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +104,16 @@ def still_possible(alive: Suspects, a: Values, b: Values, *, doubtful: int) -> S
 
 def _losses(recipe: Recipe, a: Values, b: Values) -> Losses | None:
     """Count what a cast lost; None where the weights were not made by it."""
+    lost = NO_LOSSES
+    for first in range(0, a.size, TILE):
+        of_tile = _losses_of_tile(recipe, a[first : first + TILE], b[first : first + TILE])
+        if of_tile is None:
+            return None
+        lost += of_tile
+    return lost
+
+
+def _losses_of_tile(recipe: Recipe, a: Values, b: Values) -> Losses | None:
     source, result = (a, b) if recipe.source is Side.A else (b, a)
     made, overflowed = source, np.zeros(source.shape, np.bool_)
     for dtype in recipe.formats:
@@ -164,35 +127,87 @@ def _losses(recipe: Recipe, a: Values, b: Values) -> Losses | None:
     )
 
 
-def rounded(
-    numbers: Values, to: Format, rounding: Rounding, *, saturates: bool = False
-) -> tuple[Values, npt.NDArray[np.bool_]]:
-    """Round to a format, and say which finite numbers it could not hold.
+# ---- both made from others
 
-    To the nearest number, of two equally near ones to the even one, or towards zero where `rounding` is TRUNCATED.
-    What is too large becomes infinite (NaN in a format without infinity), or the greatest number where it `saturates`
-    or is truncated. `numbers` are float32 or float64, and so is the result.
-    """
-    mantissa_bits = MANTISSA_BITS[numbers.dtype]
-    unsigned = np.dtype(f"u{numbers.itemsize}").type
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Origins:
+    """For each code of a format, between which numbers lie those that are rounded to its own; NaN for NaN."""
+
+    low: npt.NDArray[np.float32]
+    high: npt.NDArray[np.float32]
+    zero: npt.NDArray[np.bool_]
+
+
+@cache
+def _origins(dtype: Dtype) -> _Origins:
+    """Half a step to either side of each number. Float32 has room for it."""
+    to = FORMATS[dtype]
+    codes = np.arange(1 << BITS[dtype], dtype=np.uint8 if dtype in SMALL_FLOATS else np.uint16)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is invalid
+        numbers = values(codes.view(NUMPY_DTYPES.get(dtype, codes.dtype)), dtype).astype(np.float64)
     magnitude = np.abs(numbers)
-    bits = magnitude.view(unsigned)
-    dropped = mantissa_bits - to.mantissa_bits
-    if rounding is Rounding.ROUNDED and dropped:
-        bits = bits + (((bits >> unsigned(dropped)) & unsigned(1)) + unsigned((1 << (dropped - 1)) - 1))
-    bits = bits & ~unsigned((1 << dropped) - 1)
-    made = bits.view(numbers.dtype)
-    small = magnitude < 2.0**to.least_exponent
-    if small.any():
-        places = to.mantissa_bits - to.least_exponent
-        whole = np.rint if rounding is Rounding.ROUNDED else np.trunc
-        made[small] = np.ldexp(whole(np.ldexp(magnitude[small], places)), -places)
-    beyond = made > to.largest
-    if beyond.any():
-        too_large = np.inf if to.has_infinity else np.nan
-        made[beyond] = to.largest if saturates or rounding is Rounding.TRUNCATED else too_large
-    finite = np.isfinite(magnitude)
-    if not finite.all():
-        made[np.isnan(magnitude)] = np.nan
-        beyond &= finite
-    return np.copysign(made, numbers), beyond
+    zero = magnitude == 0
+    exponent = np.where(zero, to.least_exponent, np.maximum(np.frexp(magnitude)[1] - 1, to.least_exponent))
+    half = np.ldexp(0.5, exponent - to.mantissa_bits)
+    begins_octave = (magnitude == np.ldexp(1.0, exponent)) & (exponent > to.least_exponent)
+    low, high = magnitude - np.where(begins_octave, half / 2, half), magnitude + half
+    high[magnitude == to.largest] = np.inf  # a cast may saturate
+    infinite = np.isinf(magnitude)
+    low[infinite], high[infinite] = to.overflows_from, np.inf
+    negative = np.signbit(numbers) & ~zero
+    low, high = np.where(negative, -high, low), np.where(negative, -low, high)
+    return _Origins(low=low.astype(np.float32), high=high.astype(np.float32), zero=zero)
+
+
+def can_have_one_origin(a: Dtype, b: Dtype) -> bool:
+    """Whether it is told of weights in these formats that both were cast from others: they differ, in 16 bits or less.
+
+    Of float32 it is not: wider weights are hardly ever kept.
+    """
+    return a is not b and all(dtype in FORMATS and BITS[dtype] <= TABLE_BITS for dtype in (a, b))
+
+
+def of_one_origin(a: Stored, of_a: Dtype, b: Stored, of_b: Dtype) -> Losses | None:
+    """Count what two casts of the same weights lost; None unless there are numbers that are rounded to both, always.
+
+    `a` and `b` are stored codes, flat and of equal length. For each weight some number must be nearest to that of `a`
+    in the one format and to that of `b` in the other. What is too large for either may have become infinite, NaN in a
+    format without infinity, or the greatest number.
+    """
+    lost = NO_LOSSES
+    for first in range(0, a.size, TILE):
+        of_tile = _origins_in_common(a[first : first + TILE], of_a, b[first : first + TILE], of_b)
+        if of_tile is None:
+            return None
+        lost += of_tile
+    return lost
+
+
+def _origins_in_common(a: Stored, of_a: Dtype, b: Stored, of_b: Dtype) -> Losses | None:
+    codes_a, codes_b = (codes.view(f"<u{codes.itemsize}").astype(np.intp) for codes in (a, b))  # as indices
+    of_codes_a, of_codes_b = _origins(of_a), _origins(of_b)
+    low = np.maximum(of_codes_a.low[codes_a], of_codes_b.low[codes_b])
+    high = np.minimum(of_codes_a.high[codes_a], of_codes_b.high[codes_b])
+    nan = 0
+    doubtful = ~(low < high)
+    if doubtful.any():
+        odd_a, odd_b = codes_a[doubtful], codes_b[doubtful]
+        nan_a, nan_b = np.isnan(of_codes_a.low[odd_a]), np.isnan(of_codes_b.low[odd_b])
+        is_tie = (low[doubtful] == high[doubtful]) & ((odd_a | odd_b) & 1 == 0)  # a number halfway goes to even codes
+        overflowed_to_nan = nan_a & _may_be_nan(of_codes_b, odd_b, of_a) | nan_b & _may_be_nan(of_codes_a, odd_a, of_b)
+        if not (is_tie | nan_a & nan_b | overflowed_to_nan).all():
+            return None
+        nan = int(np.count_nonzero(overflowed_to_nan))
+    least = np.fmax(low, -high)
+    beyond_a, beyond_b = least >= FORMATS[of_a].overflows_from, least >= FORMATS[of_b].overflows_from
+    return Losses(
+        overflowed=nan + int(np.count_nonzero(beyond_a != beyond_b)),
+        flushed=int(np.count_nonzero(of_codes_a.zero[codes_a] != of_codes_b.zero[codes_b])),
+    )
+
+
+def _may_be_nan(origins: _Origins, codes: npt.NDArray[np.intp], to: Dtype) -> npt.NDArray[np.bool_]:
+    """Whether one of the numbers that are rounded to each code is too large for a format without infinity."""
+    greatest = np.fmax(origins.high[codes], -origins.low[codes])
+    return (greatest >= FORMATS[to].overflows_from) & (not FORMATS[to].has_infinity)

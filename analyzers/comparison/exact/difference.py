@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaynes_audit.analyzers.chunks import Stored
-from jaynes_audit.analyzers.comparison.exact.casts import NO_LOSSES, Suspects, Values, recipes, still_possible
+from jaynes_audit.analyzers.comparison.exact.casts import NO_LOSSES, Suspects, recipes, still_possible
+from jaynes_audit.analyzers.comparison.exact.formats import Values
 from jaynes_audit.analyzers.comparison.exact.outcome import Difference
 from jaynes_audit.analyzers.comparison.exact.reading import BothSources, Pair, Stretch, in_step
 from jaynes_audit.analyzers.distributions.moments import NotFitted

@@ -14,7 +14,9 @@ from jaynes_audit.analyzers.audit import CONNECTIONS
 from jaynes_audit.analyzers.checkpoints.tensor import Tensor
 from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
 from jaynes_audit.analyzers.chunks import Layer
+from jaynes_audit.analyzers.comparison.exact.casts import NO_LOSSES, can_have_one_origin, of_one_origin
 from jaynes_audit.analyzers.comparison.exact.difference import Tally, tally
+from jaynes_audit.analyzers.comparison.exact.heads import ALIKE, Heads, heads_of
 from jaynes_audit.analyzers.comparison.exact.outcome import (
     Cast,
     Difference,
@@ -35,6 +37,7 @@ from jaynes_audit.analyzers.comparison.exact.reading import (
     Pair,
     Stretch,
     can_be_turned,
+    in_step,
     paired,
     read_ahead,
     shape,
@@ -52,8 +55,8 @@ from jaynes_audit.analyzers.sketch.extent import CHUNK_BYTES
 LEAST_SIDE = 64  # rows and columns from which on a matrix has a rank worth telling
 SAME_NORM = 1e-9  # relative: the same weights in another order have the same sum of squares, but for its rounding
 NEAR_NORM = 0.25  # the same after a cast: of one to two bits after the point, on average much nearer
-RANKED_WEIGHTS = 1 << 28  # in all: to decompose them takes many times as long as to compare them
-ALIKE = 0.5  # cosine from which on two layers cut into rows in another way are taken for the same weights
+RANKED_WEIGHTS = 1 << 28  # in all: some nine seconds of one core, many times what it takes to compare them
+LEAST_CHANGED = 64  # weights that differ, in all, and still may come from one number: chance hits that with few alone
 
 _OTHER = {Side.A: Side.B, Side.B: Side.A}
 
@@ -129,8 +132,24 @@ def compare_exactly(
             if isinstance(pair, Pair) and number not in outcomes
         }
         concluded = in_order(_concluded, _rationed(list(seen.values())), executor=executor, workers=workers)
-        outcomes |= zip(seen, concluded, strict=True)
+        outcomes |= _borne_out(dict(zip(seen, concluded, strict=True)))
     return [outcomes[number] if isinstance(pair, Pair) else pair for number, pair in enumerate(laid_out)]
+
+
+def _borne_out(concluded: dict[int, Exact | NotFitted]) -> dict[int, Exact | NotFitted]:
+    """Call layers different that may have been cast from weights that neither holds, but are too few to tell."""
+    others = {
+        number: outcome
+        for number, outcome in concluded.items()
+        if isinstance(outcome, Exact) and outcome.cast and outcome.cast.source is None
+    }
+    if sum(outcome.difference.changed for outcome in others.values() if outcome.difference) < LEAST_CHANGED:
+        different = Relation.DIFFERENT
+        concluded |= {
+            number: replace(outcome, relation=different, cast=None, rearrangement=None)
+            for number, outcome in others.items()
+        }
+    return concluded
 
 
 def _is_streamed(pair: tuple[Layer, Layer]) -> bool:
@@ -229,7 +248,30 @@ def _cast(seen: _Seen) -> Cast | None:
             overflowed=losses.overflowed,
             flushed=losses.flushed,
         )
-    return None
+    return _cast_from_others(pair, seen.sources, labels)
+
+
+def _cast_from_others(pair: Pair, sources: BothSources, labels: dict[Side, str]) -> Cast | None:
+    """Say whether both were cast from weights that neither holds, by one more pass that ends with the first that no."""
+    of_a, of_b = pair.a.extent.dtype, pair.b.extent.dtype
+    if _is_quantised(pair.a) or _is_quantised(pair.b) or not can_have_one_origin(of_a, of_b):
+        return None
+    lost = NO_LOSSES
+    for stretch in stretches(pair):
+        for _, codes_a, codes_b in in_step(stretch, sources):
+            losses = of_one_origin(codes_a, of_a, codes_b, of_b)
+            if losses is None:
+                return None
+            lost += losses
+    return Cast(
+        source=None,
+        from_dtype="",
+        to_dtype=f"{labels[Side.A]} and {labels[Side.B]}",
+        rounding=Rounding.ROUNDED,
+        through="",
+        overflowed=lost.overflowed,
+        flushed=lost.flushed,
+    )
 
 
 def _exact_cast(pair: Pair, labels: dict[Side, str]) -> Cast:
@@ -258,7 +300,7 @@ def _whole_tally(pair: Pair, sources: BothSources, *, thorough: bool = False) ->
 def _otherwise(seen: _Seen) -> Exact | NotFitted:
     """Say how far off two layers are of which neither is the other, cast."""
     pair = seen.pair
-    if not pair.turned and pair.a.part.outputs_first is not pair.b.part.outputs_first and can_be_turned(pair.a, pair.b):
+    if _may_lie_turned(seen):
         turned = replace(pair, turned=True)
         other = replace(seen, pair=turned, tally=_whole_tally(turned, seen.sources))
         same = _same(other)
@@ -266,8 +308,12 @@ def _otherwise(seen: _Seen) -> Exact | NotFitted:
             return same
         if other.tally.squares_of_change < seen.tally.squares_of_change:
             seen, pair = other, turned
-    if _is_regrouped(pair) and not _is_alike(seen.tally):
-        return NotFitted(unlike_shapes(pair.a, pair.b))
+    if not _is_alike(seen.tally):
+        if _is_regrouped(pair):
+            return NotFitted(unlike_shapes(pair.a, pair.b))
+        heads = heads_of(pair, seen.once_more)
+        if heads:
+            return _in_other_order(seen, heads)
     difference = seen.tally.difference(pair)
     rearrangement = _rearrangement(seen)
     if rearrangement:
@@ -276,6 +322,43 @@ def _otherwise(seen: _Seen) -> Exact | NotFitted:
     if quantisation:
         return Exact(relation=Relation.QUANTISED, quantisation=quantisation, difference=difference)
     return Exact(relation=Relation.DIFFERENT, difference=difference, rank=_rank(seen))
+
+
+def _may_lie_turned(seen: _Seen) -> bool:
+    """Whether the rows of one square may be the columns of the other. Quantisers turn what they pack."""
+    pair = seen.pair
+    unlike_axes = pair.a.part.outputs_first is not pair.b.part.outputs_first
+    doubtful = _one_is_quantised(pair) and not _is_alike(seen.tally)
+    return (unlike_axes or doubtful) and not pair.turned and can_be_turned(pair.a, pair.b)
+
+
+def _one_is_quantised(pair: Pair) -> bool:
+    return _is_quantised(pair.a) is not _is_quantised(pair.b)
+
+
+def _in_other_order(seen: _Seen, heads: Heads) -> Exact:
+    """Compare queries or keys that are alike once the rows of each head are in one order."""
+    halves = list(heads.halves(seen.pair))
+    difference = reduce(add, (_in_place(half, seen.sources) for half in halves)).difference(seen.pair)
+    moved_rows = heads.moved_rows(seen.pair.a.extent.rows)
+    rearrangement = Rearrangement(transposed=False, moved_rows=moved_rows, moved_columns=0)
+    quantisation = quantisation_of(halves[0], difference, seen.once_more)
+    if quantisation:
+        return Exact(
+            relation=Relation.QUANTISED, quantisation=quantisation, rearrangement=rearrangement, difference=difference
+        )
+    rank = NotFitted("its rank is not told: the two are not stored alike")
+    return Exact(relation=Relation.DIFFERENT, rearrangement=rearrangement, difference=difference, rank=rank)
+
+
+def _in_place(half: Pair, sources: BothSources) -> Tally:
+    """Compare some rows of a layer, and say where in the whole layer the largest change is."""
+    result = _whole_tally(half, sources)
+    row, column = half.row_and_column(result.largest_at)
+    rows = half.a.part.rows
+    stripe, within = divmod(row, rows.count)
+    row = rows.start + stripe * rows.period + rows.first + within
+    return replace(result, largest_at=row * half.a.extent.columns + column)
 
 
 def _is_regrouped(pair: Pair) -> bool:
@@ -300,10 +383,9 @@ def _rearrangement(seen: _Seen) -> Rearrangement | None:
 
 
 def _quantisation(seen: _Seen, difference: Difference) -> Quantisation | None:
-    pair = seen.pair
-    if pair.turned or _is_quantised(pair.a) is _is_quantised(pair.b):
+    if not _one_is_quantised(seen.pair) or not _is_alike(seen.tally):
         return None
-    return quantisation_of(pair.a, pair.b, difference, seen.once_more)
+    return quantisation_of(seen.pair, difference, seen.once_more)
 
 
 def _rank(seen: _Seen) -> RankProfile | NotFitted | None:

@@ -46,13 +46,17 @@ class Unread(NotFitted):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cast:
-    """One layer is the other, cast: `source` is the side that has the weights it was made from.
+    """One layer is the other, cast, or both were cast from weights that neither holds.
+
+    `source` is the side that has the weights the other was made from. It is None where neither has them: then
+    `from_dtype` is "", and `to_dtype` names both formats, as "BF16 and F16" of A and B. A change too small for the
+    coarser of two formats cannot be told from that.
 
     `through` names a number format that the weights passed through on their way, "" for none: float32 that went through
     fp16 on its way to bf16. `overflowed` weights became infinite or the greatest number, `flushed` ones became zero.
     """
 
-    source: Side
+    source: Side | None
     from_dtype: str
     to_dtype: str
     rounding: Rounding
@@ -129,10 +133,13 @@ class Quantisation:
 class Exact:
     """Two layers, compared weight by weight.
 
-    `cast`, `rearrangement` and `quantisation` are there when `relation` says so; a rearranged layer may have been cast
-    as well. `difference` is there whenever both have equal shapes, or those of each other's transposes, and not the
-    same bytes: identical values can have other bytes, as +0 and -0 do. `rank` is there for matrices that differ
-    otherwise than by a cast.
+    `cast`, `rearrangement` and `quantisation` are there when `relation` says so. A rearranged layer may have been cast
+    as well. The rows of queries and keys that are quantised or different may stand in the other order that rotary
+    embeddings know: then `rearrangement` says so, and `difference` is that of the rows that belong together.
+
+    `difference` is there whenever both have equal shapes, or those of each other's transposes, and not the same bytes:
+    identical values can have other bytes, as +0 and -0 do. `rank` is there for matrices that differ otherwise than by a
+    cast.
     """
 
     relation: Relation

@@ -1,7 +1,7 @@
 """Two layers -> Quantisation: how near one is to the other, quantised, and how near the same codes could have come."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
@@ -13,14 +13,15 @@ import numpy.typing as npt
 
 from jaynes_audit.analyzers.checkpoints.decoding import Read
 from jaynes_audit.analyzers.checkpoints.gguf_blocks import QuantisedBlocks
-from jaynes_audit.analyzers.checkpoints.places import Place, Readable
+from jaynes_audit.analyzers.checkpoints.places import Place
 from jaynes_audit.analyzers.checkpoints.pytorch.decoders import Dequantised
 from jaynes_audit.analyzers.checkpoints.quantised.decoder import NO_GROUP, Quantised, numbers_of
 from jaynes_audit.analyzers.checkpoints.quantised.layouts import Block
 from jaynes_audit.analyzers.checkpoints.tflite_model.quantised import Quantised as QuantisedByTflite
 from jaynes_audit.analyzers.checkpoints.windows import Sources
-from jaynes_audit.analyzers.chunks import Layer
+from jaynes_audit.analyzers.chunks import Layer, Stored, chunks
 from jaynes_audit.analyzers.comparison.exact.outcome import Difference, Quantisation, Side
+from jaynes_audit.analyzers.comparison.exact.reading import Pair
 from jaynes_audit.analyzers.comparison.exact.signatures import rows_of
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.dtypes import BITS, Dtype, values
@@ -108,7 +109,7 @@ class Groups:
         return tiles.transpose(1, 0, 2).reshape(-1, rows * across)
 
 
-def quantisation_of(a: Layer, b: Layer, difference: Difference, sources: Sources) -> Quantisation | None:
+def quantisation_of(pair: Pair, difference: Difference, sources: Sources) -> Quantisation | None:
     """Tell how near the quantised one of two layers is to the other; None unless just one of them is quantised.
 
     `difference` is that of B and A. What the best scales would reach is searched on a sample of whole groups, from rows
@@ -116,17 +117,18 @@ def quantisation_of(a: Layer, b: Layer, difference: Difference, sources: Sources
     what keeps its largest weight down, and then least squares. Where the quantiser did better still its own error
     stands, so the ratio, which is that of the sample, is at least 1. Scales count as free, which flatters the best of
     schemes that store them in few bits: K-quants, NVFP4 and nested scales. Groups taller than the sample are fitted to
-    some of their rows.
+    some of their rows. Where the pair is turned, all of the other layer is read for some of its columns.
 
     Raises what `Readable.read` raises.
     """
+    a, b = pair.a, pair.b
     schemes = [layer.tensor.decoder.scheme if layer.tensor.decoder else None for layer in (a, b)]
     relative_error = difference.relative_error
     if (schemes[0] is None) == (schemes[1] is None) or isinstance(relative_error, NotFitted):
         return None
     quantised, reference, side = (b, a, Side.B) if schemes[0] is None else (a, b, Side.A)
     scheme = quantised.tensor.stored_as
-    sampled = _sampled(quantised, reference, sources)
+    sampled = _sampled(quantised, reference, sources, turned=pair.turned)
     if isinstance(sampled, NotFitted):
         return Quantisation(
             quantised=side, scheme=scheme, relative_error=relative_error, best_error=sampled, ratio=sampled
@@ -150,16 +152,21 @@ class _Sample:
     ratio: float | NotFitted
 
 
-def _sampled(quantised: Layer, reference: Layer, sources: Sources) -> _Sample | NotFitted:
+def _sampled(quantised: Layer, reference: Layer, sources: Sources, *, turned: bool) -> _Sample | NotFitted:
     extent, other = quantised.extent, reference.extent
-    if (extent.rows, extent.columns) != (other.rows, other.columns) or other.row_bits % 8:
+    rows, columns = (other.columns, other.rows) if turned else (other.rows, other.columns)
+    if (extent.rows, extent.columns) != (rows, columns) or other.row_bits % 8:
         return NotFitted("the rows of one are not those of the other")
     if extent.columns > SAMPLED_WEIGHTS:
         return NotFitted("its rows are too long for a sample")
     known = _scheme_of(quantised, sources)
     groups = Groups(rows=1, columns=extent.columns) if isinstance(known, NotFitted) else known[1]
-    pairs = list(_read(quantised, reference, groups, sources))
-    made, true = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
+    bands = list(_bands(groups, quantised))
+    read = _columns if turned else _rows
+    made, true = (
+        np.concatenate([groups.cut(band) for band in bands_of])
+        for bands_of in (_rows(quantised, sources, bands), read(reference, sources, bands))
+    )
     finite = np.isfinite(made).all(axis=1) & np.isfinite(true).all(axis=1)
     made, true = made[finite], true[finite]
     if not true.any():
@@ -183,16 +190,6 @@ def _squares(groups: Floats) -> Sums:
 # ---- the sample
 
 
-def _read(quantised: Layer, reference: Layer, groups: Groups, sources: Sources) -> Iterator[tuple[Floats, Floats]]:
-    """Read bands of rows of both layers, evenly spread, cut into groups."""
-    of_quantised, of_reference = sources.of(quantised.tensor), sources.of(reference.tensor)
-    for band in _bands(groups, quantised):
-        yield (
-            groups.cut(_rows(quantised, of_quantised, band)),
-            groups.cut(_rows(reference, of_reference, band)),
-        )
-
-
 def _bands(groups: Groups, layer: Layer) -> Iterator[range]:
     """The rows of each band of the sample: all of its rows, or some where it is too tall."""
     height, budget = groups.height(layer), max(1, SAMPLED_WEIGHTS // layer.extent.columns)
@@ -205,11 +202,25 @@ def _bands(groups: Groups, layer: Layer) -> Iterator[range]:
         yield range(top, top + height, step)
 
 
-def _rows(layer: Layer, source: Readable, band: range) -> Floats:
-    dtype = layer.extent.dtype
-    stretches = [(row, row + 1) for row in band] if band.step > 1 else [(band.start, band.stop)]
-    rows = [values(rows_of(layer, source, top, bottom), dtype).astype(np.float32) for top, bottom in stretches]
-    return np.concatenate(rows)
+def _rows(layer: Layer, sources: Sources, bands: Sequence[range]) -> Iterator[Floats]:
+    """Read the rows of each band."""
+    source = sources.of(layer.tensor)
+    for band in bands:
+        stretches = [(row, row + 1) for row in band] if band.step > 1 else [(band.start, band.stop)]
+        rows = [_numbers(rows_of(layer, source, top, bottom), layer) for top, bottom in stretches]
+        yield np.concatenate(rows)
+
+
+def _columns(layer: Layer, sources: Sources, bands: Sequence[range]) -> list[Floats]:
+    """Read the columns of each band, each as a row."""
+    taken = np.concatenate([np.arange(band.start, band.stop, band.step) for band in bands])
+    read = chunks(sources.of(layer.tensor), layer, first_row=0, stop_row=layer.extent.rows)
+    columns = np.concatenate([_numbers(chunk[:, taken], layer) for chunk in read])
+    return np.split(columns.T, np.cumsum([len(band) for band in bands])[:-1])
+
+
+def _numbers(stored: Stored, layer: Layer) -> Floats:
+    return values(stored, layer.extent.dtype).astype(np.float32)
 
 
 # ---- what schemes are made of

@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from jaynes_audit.analyzers.checkpoints.windows import Sources
 from jaynes_audit.analyzers.chunks import Layer, Stored
+from jaynes_audit.analyzers.comparison.exact.formats import FORMATS
 from jaynes_audit.analyzers.comparison.exact.outcome import RankProfile
 from jaynes_audit.analyzers.comparison.exact.signatures import rows_of
 from jaynes_audit.analyzers.distributions.moments import NotFitted
-from jaynes_audit.analyzers.dtypes import COMPLEX, FLOATS, SMALL_FLOATS, Dtype, values
+from jaynes_audit.analyzers.dtypes import Dtype, values
 from jaynes_audit.analyzers.sketch.extent import PACKED_ROWS
 
 Float32s = npt.NDArray[np.float32]
@@ -31,23 +32,7 @@ EDGES = 8  # ... and the next is less than so many times what independent roundi
 GRID = 1 << 14  # angles at which the law of Marchenko and Pastur is summed
 
 EXPONENT_BITS = np.uint32(0x7F800000)  # of a float32
-
-MANTISSA_BITS: dict[Dtype, int] = {
-    Dtype.F16: 10,
-    Dtype.BF16: 7,
-    Dtype.F32: 23,
-    Dtype.F64: 52,
-    **{dtype: small.mantissa_bits for dtype, small in SMALL_FLOATS.items()},
-}
-
-LEAST_EXPONENT: dict[Dtype, int] = {
-    Dtype.F16: -14,
-    Dtype.BF16: -126,
-    Dtype.F32: -126,
-    Dtype.F64: -126,  # as float32, which the difference is taken to
-    **{dtype: 1 - small.bias for dtype, small in SMALL_FLOATS.items()},
-}
-"""Binary exponent of the least normal number of a format. Smaller numbers are as far apart as those."""
+LEAST_EXPONENT = -126  # of a normal float32, which the difference is taken to
 
 
 def rank_profile(a: Layer, b: Layer, sources: Sources) -> RankProfile | NotFitted:
@@ -68,7 +53,7 @@ def rank_profile(a: Layer, b: Layer, sources: Sources) -> RankProfile | NotFitte
     ranks = _ranks(*shape)
     if shape != (b.extent.rows, b.extent.columns) or not ranks:
         return NotFitted(f"not two matrices of one shape, with {LEAST_SIDE} rows and columns or more, none too long")
-    if not {a.tensor.dtype, b.tensor.dtype} <= FLOATS - set(COMPLEX):
+    if not {a.tensor.dtype, b.tensor.dtype} <= FORMATS.keys():
         return NotFitted("not two matrices of real weights")
     if any(layer.tensor.stored_as != layer.tensor.dtype for layer in (a, b)):
         return NotFitted("the steps of a quantiser hide what else may differ")
@@ -153,7 +138,7 @@ class _Difference:
     @property
     def coarser(self) -> Dtype:
         """The format with fewer bits to a weight's mantissa."""
-        return min(self.a.extent.dtype, self.b.extent.dtype, key=MANTISSA_BITS.__getitem__)
+        return min(self.a.extent.dtype, self.b.extent.dtype, key=lambda dtype: FORMATS[dtype].mantissa_bits)
 
 
 def _floats(stored: Stored, dtype: Dtype) -> npt.NDArray[np.floating[Any]]:
@@ -198,8 +183,9 @@ def _sketched(difference: _Difference, directions: int) -> _Sketch:
 def _steps(weights: Float32s, dtype: Dtype) -> Float32s:
     """The distance from each weight to the next in a format, and 0 where it is not finite."""
     steps = (weights.view(np.uint32) & EXPONENT_BITS).view(np.float32)
-    np.maximum(steps, np.float32(2.0 ** LEAST_EXPONENT[dtype]), out=steps)
-    steps *= np.float32(2.0 ** -MANTISSA_BITS[dtype])
+    least = max(FORMATS[dtype].least_exponent, LEAST_EXPONENT)
+    np.maximum(steps, np.float32(2.0**least), out=steps)
+    steps *= np.float32(2.0 ** -FORMATS[dtype].mantissa_bits)
     steps[~np.isfinite(steps)] = 0
     return steps
 

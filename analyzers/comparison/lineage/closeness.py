@@ -14,7 +14,7 @@ from jaynes_audit.analyzers.roles import HIDDEN_LAYERS
 LEAST_MATRICES = 4
 # Of sqrt(nm/(n + m)) times the KS distance of two samples of one continuous law: Kolmogorov's distribution.
 MIDDLE_OF_SAMPLES = 0.82757
-LOW_OF_SAMPLES = 0.51966  # one pair of samples in twenty is closer
+LOW_OF_SAMPLES = 0.51961  # one pair of samples in twenty is closer
 
 
 def closeness_score(layers: Sequence[LayerComparison]) -> Score | NotFitted:
@@ -35,7 +35,7 @@ def closeness_score(layers: Sequence[LayerComparison]) -> Score | NotFitted:
     ]
     if len(ratios) < LEAST_MATRICES:
         return NotFitted(
-            f"fewer than {LEAST_MATRICES} matrices of one number format have counts of their weights in both"
+            f"fewer than {LEAST_MATRICES} matrices that differ are of one number format and have their weights counted"
         )
     samples = Null(what="two samples of one law", middle=0.0, high=1 - LOW_OF_SAMPLES / MIDDLE_OF_SAMPLES, draws=0)
     return Score(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from jaynes_audit.analyzers.chunks import layers_of
-from jaynes_audit.analyzers.comparison.exact.casts import FORMATS, recipes, rounded
+from jaynes_audit.analyzers.comparison.exact.casts import of_one_origin, recipes
 from jaynes_audit.analyzers.comparison.exact.exact import compare_exactly
+from jaynes_audit.analyzers.comparison.exact.formats import FORMATS, rounded
 from jaynes_audit.analyzers.comparison.exact.outcome import Cast, Exact, Relation, Rounding, Side
 from jaynes_audit.analyzers.dtypes import Dtype, values
 from tests.support.checkpoints import Stored, raw, write_file
@@ -271,3 +272,108 @@ def test_a_cast_of_nothing_but_nan_and_infinity_is_told(tmp_path: Path) -> None:
     outcome = compared(tmp_path, stored(numbers, Dtype.F32), stored(numbers, Dtype.BF16))
     assert outcome.cast is not None
     assert outcome.cast.rounding is Rounding.EXACT
+
+
+NARROW = [
+    (Dtype.BF16, Dtype.F16),
+    (Dtype.BF16, Dtype.F8_E4M3),
+    (Dtype.F16, Dtype.F8_E5M2),
+    (Dtype.F8_E4M3, Dtype.F8_E5M2),
+]
+
+
+@pytest.mark.parametrize(("of_a", "of_b"), NARROW)
+def test_two_casts_of_weights_that_neither_holds_are_told(tmp_path: Path, of_a: Dtype, of_b: Dtype) -> None:
+    numbers = weights(scale=1.0)
+    for a, b in ((of_a, of_b), (of_b, of_a)):
+        outcome = compared(tmp_path, stored(numbers, a), stored(numbers, b))
+        assert outcome.relation is Relation.CAST
+        assert outcome.cast == Cast(
+            source=None,
+            from_dtype="",
+            to_dtype=f"{a} and {b}",
+            rounding=Rounding.ROUNDED,
+            through="",
+            overflowed=0,
+            flushed=int(
+                np.count_nonzero((decoded(encoded(numbers, a), a) == 0) != (decoded(encoded(numbers, b), b) == 0))
+            ),
+        )
+        assert outcome.rank is None
+
+
+def test_what_either_cast_lost_is_counted(tmp_path: Path) -> None:
+    numbers = weights()
+    numbers[0, :7] = [7e4, -1e30, 65519, 1e-9, -1e-12, np.inf, np.nan]
+    with np.errstate(over="ignore"):
+        outcome = compared(tmp_path, stored(numbers, Dtype.BF16), stored(numbers, Dtype.F16))
+    assert outcome.cast is not None
+    assert (outcome.cast.source, outcome.cast.overflowed, outcome.cast.flushed) == (None, 2, 2)
+    saturated = np.clip(numbers, -65504, 65504)
+    saturated[0, 5] = np.inf
+    outcome = compared(tmp_path, stored(numbers, Dtype.BF16), stored(saturated, Dtype.F16))
+    assert outcome.cast is not None
+    assert (outcome.cast.source, outcome.cast.overflowed, outcome.cast.flushed) == (None, 2, 2)
+
+
+def test_what_overflowed_to_nan_is_counted_in_a_format_without_infinity(tmp_path: Path) -> None:
+    numbers = weights(scale=200.0)
+    beyond = np.abs(numbers) > 464
+    codes = encoded(numbers, Dtype.F8_E4M3)
+    assert np.isnan(decoded(codes, Dtype.F8_E4M3)[beyond]).all()
+    outcome = compared(tmp_path, raw(codes, Dtype.F8_E4M3), stored(numbers, Dtype.F8_E5M2))
+    assert outcome.cast is not None
+    assert (outcome.cast.source, outcome.cast.overflowed) == (None, np.count_nonzero(beyond))
+    codes[40, 40] = 0x7F  # NaN, where nothing was too large
+    outcome = compared(tmp_path, raw(codes, Dtype.F8_E4M3), stored(numbers, Dtype.F8_E5M2))
+    assert beyond[40, 40] or outcome.relation is Relation.DIFFERENT
+
+
+@pytest.mark.parametrize(("of_a", "of_b"), NARROW)
+def test_one_weight_that_no_number_is_rounded_to_is_a_difference(tmp_path: Path, of_a: Dtype, of_b: Dtype) -> None:
+    numbers = weights(scale=1.0)
+    numbers[50, 50] = 1.0
+    codes_a, codes_b = encoded(numbers, of_a), encoded(numbers, of_b)
+    codes_b[50, 50] = encoded(np.array(1.5), of_b)
+    outcome = compared(tmp_path, raw(codes_a, of_a), raw(codes_b, of_b))
+    assert outcome.relation is Relation.DIFFERENT
+
+
+def exactly_rounded(numbers: np.ndarray, to: Dtype) -> np.ndarray:
+    made, _ = rounded(numbers.astype(np.float64), FORMATS[to], Rounding.ROUNDED)
+    return made
+
+
+@pytest.mark.parametrize(("of_a", "of_b"), [(Dtype.BF16, Dtype.F16), (Dtype.F8_E4M3, Dtype.F8_E5M2)])
+def test_codes_have_one_origin_where_some_number_is_rounded_to_both(of_a: Dtype, of_b: Dtype) -> None:
+    """All numbers at which rounding to either format changes, and the middles between, are tried."""
+    fine = np.arange(0.98, 1.03, 2.0**-14)
+    near_one = np.unique(np.concatenate([decoded(encoded(fine, dtype), dtype) for dtype in (of_a, of_b)]))
+    near_one = np.concatenate([-near_one, near_one])
+    steps = np.unique(np.concatenate([near_one, (near_one[1:] + near_one[:-1]) / 2]))
+    quarters = np.concatenate([steps, (steps[1:] + steps[:-1]) / 2])
+    pairs = {(a, b) for a, b in zip(exactly_rounded(quarters, of_a), exactly_rounded(quarters, of_b), strict=True)}
+    all_a, all_b = sorted({a for a, _ in pairs}), sorted({b for _, b in pairs})
+    for a in all_a[2:-2]:
+        for b in all_b[2:-2]:
+            code_a, code_b = (encoded(np.array([number]), of) for number, of in ((a, of_a), (b, of_b)))
+            assert (of_one_origin(code_a, of_a, code_b, of_b) is not None) is ((a, b) in pairs), (a, b)
+
+
+def test_few_weights_that_may_have_one_origin_are_a_difference_unless_more_layers_bear_it_out(tmp_path: Path) -> None:
+    few, many = weights()[0, :40], weights()
+    of_a, of_b = (
+        write_file(
+            tmp_path / f"{dtype}.safetensors",
+            {"bias": raw(encoded(few, dtype), dtype), "w": raw(encoded(many, dtype), dtype)},
+        )
+        for dtype in (Dtype.BF16, Dtype.F16)
+    )
+    layers = [(next(layers_of(a, {})), next(layers_of(b, {}))) for a, b in zip(of_a, of_b, strict=True)]
+    bias, matrix = compare_exactly(layers)
+    assert isinstance(bias, Exact)
+    assert isinstance(matrix, Exact)
+    assert bias.relation is matrix.relation is Relation.CAST
+    [alone] = compare_exactly(layers[:1])
+    assert isinstance(alone, Exact)
+    assert (alone.relation, alone.cast) == (Relation.DIFFERENT, None)

@@ -17,6 +17,7 @@ from jaynes_audit.analyzers.chunks import Layer, layers_of
 from jaynes_audit.analyzers.comparison.exact import quantisation
 from jaynes_audit.analyzers.comparison.exact.outcome import Difference, Quantisation, Side
 from jaynes_audit.analyzers.comparison.exact.quantisation import Codes, Groups, Offset, quantisation_of
+from jaynes_audit.analyzers.comparison.exact.reading import Pair
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.dtypes import Dtype, stored_codes, values
 from tests.support import gguf_files
@@ -64,7 +65,7 @@ def compared(a: Tensor, b: Tensor) -> Quantisation | None:
         largest_column=0,
     )
     with Sources(Io.PREAD) as sources:
-        return quantisation_of(layer_of(a), layer_of(b), difference, sources)
+        return quantisation_of(Pair(a=layer_of(a), b=layer_of(b)), difference, sources)
 
 
 @pytest.fixture

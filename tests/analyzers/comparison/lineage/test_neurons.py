@@ -8,7 +8,11 @@ import pytest
 from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
 from jaynes_audit.analyzers.chunks import Layer, layers_of
 from jaynes_audit.analyzers.comparison.lineage import neurons
-from jaynes_audit.analyzers.comparison.lineage.neurons import neuron_scores
+from jaynes_audit.analyzers.comparison.lineage.neurons import (
+    NEURONS_IN_ANY_BLOCK,
+    neuron_scores,
+    neurons_in_any_block,
+)
 from jaynes_audit.analyzers.comparison.lineage.score import Score
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.dtypes import Dtype
@@ -218,3 +222,137 @@ def test_a_layer_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
 def test_the_score_is_the_same_every_time(tmp_path: Path) -> None:
     a, b = layers(tmp_path / "a", network(24)), layers(tmp_path / "b", network(25))
     assert scores(a, b) == scores(a, b)
+
+
+def in_any_block(a: list[Layer], b: list[Layer]) -> Score:
+    with Sources(Io.PREAD) as sources:
+        (found,) = neurons_in_any_block(a, b, sources)
+    assert found.name == NEURONS_IN_ANY_BLOCK == "neurons in any block"
+    return found
+
+
+def with_blocks(of: Mapping[str, Matrix], blocks: list[int], noise: float = 0.1) -> dict[str, Matrix]:
+    """The network made of these blocks of another, in this order, and trained on a little."""
+    rng = np.random.default_rng(0)
+    return {
+        name.format(place): of[name.format(block)] + noise * rng.standard_normal(of[name.format(block)].shape)
+        for place, block in enumerate(blocks)
+        for name in (UP, DOWN)
+    }
+
+
+@pytest.mark.parametrize(
+    ("blocks", "searched"),
+    [
+        pytest.param([0, 1, 4, 5], "matrices of B looked for in 12 of 12 matrices of A", id="pruned"),
+        pytest.param([5], "matrices of B looked for in 12 of 12 matrices of A", id="all but one left out"),
+        pytest.param([0, 1, 2, 3, 2, 3, 4, 5], "matrices of A looked for in 16 of 16 matrices of B", id="grown"),
+        pytest.param([3, 5, 1, 0, 4, 2], "matrices of A looked for in 12 of 12 matrices of B", id="reordered"),
+    ],
+)
+def test_blocks_are_found_again_wherever_they_stand(tmp_path: Path, blocks: list[int], searched: str) -> None:
+    of = network(30, blocks=6)
+    found = in_any_block(layers(tmp_path / "a", of), layers(tmp_path / "b", with_blocks(of, blocks)))
+    sought = 2 if len(blocks) == 1 else 4
+    assert found.value == pytest.approx(1 / np.sqrt(1.01), abs=0.005)
+    assert found.compared == f"{32 * sought} neurons of {sought} {searched}, {sought} of {sought} matrices found again"
+    assert max(found.unrelated.high, found.twins.high) < 0.5
+
+
+def test_the_search_does_not_care_which_network_comes_first(tmp_path: Path) -> None:
+    of = network(31, blocks=6)
+    a, b = layers(tmp_path / "a", of), layers(tmp_path / "b", with_blocks(of, [0, 4, 5]))
+    assert in_any_block(a, b).value == in_any_block(b, a).value
+
+
+def test_only_what_is_there_is_found_again(tmp_path: Path) -> None:
+    of = network(32, blocks=4)
+    other = {name: matrix if "up" in name else gaussian(1, *matrix.shape) for name, matrix in of.items()}
+    found = in_any_block(layers(tmp_path / "a", of), layers(tmp_path / "b", other))
+    assert found.compared.endswith("2 of 4 matrices found again")
+    assert found.value == pytest.approx((1 + found.twins.middle) / 2, abs=0.02)
+
+
+def test_the_nulls_include_the_search(tmp_path: Path) -> None:
+    """The best of 40 layers, and the mean of four of them, drawn directly."""
+    a, b = layers(tmp_path / "a", network(33, blocks=4)), layers(tmp_path / "b", network(34, blocks=40))
+    found = in_any_block(a, b)
+    rng = np.random.default_rng(0)
+
+    def mean_greatest_cosine() -> float:
+        left, right = rng.standard_normal((32, STREAM)), rng.standard_normal((HIDDEN, STREAM))
+        left, right = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (left, right))
+        return float((left @ right.T).max(axis=1).mean())
+
+    single = np.array([[mean_greatest_cosine() for _ in range(40)] for _ in range(12)])
+    assert found.compared.endswith("looked for in 80 of 80 matrices of B, 0 of 4 matrices found again")
+    for null in (found.unrelated, found.twins):
+        assert null.middle == pytest.approx(single.max(axis=1).mean(), abs=0.004)
+        assert null.middle > np.quantile(single, 0.95)
+    assert is_by_chance(found)
+
+
+def test_one_search_in_twenty_or_so_exceeds_its_nulls_by_chance(tmp_path: Path) -> None:
+    """Draws are few, and what they are drawn from is one pair: one in ten is near enough."""
+    exceeding = np.zeros(2)
+    for seed in range(60):
+        a = layers(tmp_path / f"a{seed}", {UP.format(0): gaussian(1000 + seed, 48, 32)})
+        b = layers(
+            tmp_path / f"b{seed}", {UP.format(block): gaussian(2000 + 6 * seed + block, 48, 32) for block in range(6)}
+        )
+        found = in_any_block(a, b)
+        exceeding += found.value > found.unrelated.high, found.value > found.twins.high
+    assert exceeding.max() <= 9  # of 60: with one in twenty, 10 or more are seen once in 1,000 times
+
+
+def test_layers_that_cannot_be_read_are_not_looked_in(tmp_path: Path) -> None:
+    of = network(35, blocks=4)
+    a, b = layers(tmp_path / "a", with_blocks(of, [1, 2])), layers(tmp_path / "b", of)
+    path = tmp_path / "b" / "model-0.safetensors"
+    with path.open("r+b") as stream:
+        stream.truncate(path.stat().st_size - 100)
+    found = in_any_block(a, b)
+    assert found.compared.endswith("looked for in 7 of 8 matrices of B, 4 of 4 matrices found again")
+    with path.open("r+b") as stream:
+        stream.truncate(100)
+    with Sources(Io.PREAD) as sources:
+        assert neurons_in_any_block(a, b, sources) == ()
+        assert neurons_in_any_block(b, a, sources) == ()
+
+
+def test_layers_without_weights_of_use_are_not_looked_in(tmp_path: Path) -> None:
+    of = network(36, blocks=3)
+    b = {name: matrix * np.nan if "0" in name else matrix.copy() for name, matrix in of.items()}
+    b[UP.format(1)][1:] = 0
+    found = in_any_block(layers(tmp_path / "a", with_blocks(of, [2])), layers(tmp_path / "b", b))
+    assert found.compared.endswith("looked for in 4 of 6 matrices of B, 2 of 2 matrices found again")
+
+
+def test_there_is_no_score_without_layers_of_one_role_and_shape(tmp_path: Path) -> None:
+    a = layers(tmp_path / "a", {UP.format(0): gaussian(37)})
+    b = layers(tmp_path / "b", {UP.format(0): gaussian(38, HIDDEN + 1), DOWN.format(0): gaussian(39)})
+    with Sources(Io.PREAD) as sources:
+        assert neurons_in_any_block(a, b, sources) == neurons_in_any_block(a, [], sources) == ()
+
+
+def test_of_too_many_layers_some_are_looked_in_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neurons, "MOST_CANDIDATES", 4)
+    of = network(40, blocks=8)
+    a, b = layers(tmp_path / "a", with_blocks(of, [1, 3], noise=0)), layers(tmp_path / "b", of)
+    found = in_any_block(a, b)
+    assert found.compared.endswith("looked for in 8 of 16 matrices of B, 4 of 4 matrices found again")
+
+
+def test_what_can_be_looked_for_everywhere_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neurons, "MOST_CANDIDATES", 4)
+    of = network(41, blocks=6)
+    few = {name: matrix for name, matrix in of.items() if "up" in name or name[13] in "024"}
+    found = in_any_block(layers(tmp_path / "a", of), layers(tmp_path / "b", few))
+    assert "looked for in 6 of 6 matrices of A" in found.compared
+
+
+def test_what_is_looked_for_is_spread_over_roles_and_depth(tmp_path: Path) -> None:
+    chosen = [layer.part for layer in neurons._spread(layers(tmp_path / "a", network(42, blocks=8)))]
+    assert [part.role for part in chosen] == sorted(part.role for part in chosen)
+    assert len({part.role for part in chosen}) == 2
+    assert [part.depth for part in chosen] == [1, 3, 5, 7]
