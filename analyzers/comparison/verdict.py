@@ -39,7 +39,7 @@ LEAST_SHARED = 0.05  # share of the weights that lie in layers with the very sam
 TELLING_FROM = {
     "weight cosine": 0.1,
     "matched neurons": 0.1,
-    NEURONS_IN_ANY_BLOCK: 0.1,
+    NEURONS_IN_ANY_BLOCK: 0.05,
     "closeness of distributions": 0.1,
 }
 

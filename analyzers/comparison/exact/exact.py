@@ -308,16 +308,15 @@ def _otherwise(seen: _Seen) -> Exact | NotFitted:
             return same
         if other.tally.squares_of_change < seen.tally.squares_of_change:
             seen, pair = other, turned
-    if not _is_alike(seen.tally):
-        if _is_regrouped(pair):
-            return NotFitted(unlike_shapes(pair.a, pair.b))
-        heads = heads_of(pair, seen.once_more)
-        if heads:
-            return _in_other_order(seen, heads)
+    if _is_regrouped(pair) and not _is_alike(seen.tally):
+        return NotFitted(unlike_shapes(pair.a, pair.b))
     difference = seen.tally.difference(pair)
     rearrangement = _rearrangement(seen)
     if rearrangement:
         return Exact(relation=Relation.REARRANGED, rearrangement=rearrangement, difference=difference)
+    heads = None if _is_alike(seen.tally) else heads_of(pair, seen.once_more)
+    if heads:
+        return _in_other_order(seen, heads)
     quantisation = _quantisation(seen, difference)
     if quantisation:
         return Exact(relation=Relation.QUANTISED, quantisation=quantisation, difference=difference)

@@ -5,6 +5,7 @@ keys, values, gates, up projections), and a column of one that writes to it (att
 the entries of a neuron's weights belong to the stream, which keeps its order when the neurons of a layer change places.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ NEURONS_IN_ANY_BLOCK = "neurons in any block"
 MOST_SOUGHT = 4  # matrices of one network that are looked for in the other; time grows with their number
 MOST_CANDIDATES = 128  # matrices in which one is looked for
 MOST_ENTRIES_SOUGHT = 256  # of a neuron's weights, where many layers are searched: half the time of MOST_ENTRIES
-SEARCHES = 20  # simulated for each null, over all the matrices looked for
+SEARCHES = 20  # draws of each null, over all the matrices looked for
 NEURONS_SCALED = 1024  # of a layer that is searched; they tell how large each entry is to 2 %
 LEAST_FOUND = 0.1  # above what one search in twenty finds by chance: a matrix is there again
 
@@ -99,7 +100,8 @@ def neurons_in_any_block(of_a: Sequence[Layer], of_b: Sequence[Layer], sources: 
     LEAST_FOUND above what one search in twenty finds where nothing is alike.
 
     The nulls are those of `neuron_scores`, and the best of as many matrices. Draws for one matrix of the sample are
-    independent of those for another: the median and the high of their mean are those of all combinations.
+    independent of those for another: the median and the high of their mean are those of all combinations. They are few,
+    and unrelated networks with small layers exceed `high` up to twice as often as once in twenty, by less than 0.01.
 
     Memory is about four times MOST_SAMPLED numbers. A matrix that cannot be read is left out. Gives no score where no
     two matrices have one role and shape and can be read.
@@ -110,7 +112,8 @@ def neurons_in_any_block(of_a: Sequence[Layer], of_b: Sequence[Layer], sources: 
     if _number(kinds_a, common) > _number(kinds_b, common):
         sides, fewer, more = "BA", kinds_b, kinds_a
     small = {kind for kind in common if len(more[kind]) <= MOST_CANDIDATES}
-    sample = _spread([layer for kind in small or common for layer in fewer[kind]])
+    wanted = small or common
+    sample = _spread([layer for kind, layers in fewer.items() if kind in wanted for layer in layers])
     kinds = _by_kind(sample)
     rng = np.random.default_rng(SEED)
     searches = [
@@ -122,12 +125,12 @@ def neurons_in_any_block(of_a: Sequence[Layer], of_b: Sequence[Layer], sources: 
         return ()
     again = sum(map(_is_found, found))
     neurons = sum(search.neurons for search in searches)
-    looked_in = f"{sum(search.candidates for search in searches):,} of {_number(more, kinds):,} matrices of {sides[1]}"
+    looked_in = f"{sum(search.candidates for search in searches):,} of {_number(more, kinds):,} of {sides[1]}"
     return (
         Score(
             name=NEURONS_IN_ANY_BLOCK,
             value=min(1.0, float(np.mean([each.value for each in found]))),  # rounding may exceed it
-            compared=f"{neurons:,} neurons of {len(found)} matrices of {sides[0]} looked for in {looked_in}, "
+            compared=f"{neurons:,} neurons of {len(found)} matrices of {sides[0]} in {looked_in}, "
             f"{again} of {len(found)} matrices found again",
             unrelated=_null_of_mean(ENTRIES_PERMUTED, [each.unrelated for each in found]),
             twins=_null_of_mean(GAUSSIAN_LAYERS, [each.twins for each in found]),
@@ -401,7 +404,7 @@ def _search(
     best = np.full((len(sought), 1 + 2 * draws), -np.inf)
     looked_in = 0
     for candidate in _readable(candidates if sought else (), taken, sources):
-        some = _evenly(np.flatnonzero(candidate.norms), NEURONS_SCALED)
+        some = _evenly(np.flatnonzero(candidate.norms).tolist(), NEURONS_SCALED)
         twin = _gaussian(neurons, _scales_of_entries(candidate.directions[some]), rng)
         best = np.maximum(best, [_looked_for(each, candidate.directions, twin, rng) for each in sought])
         looked_in += 1
@@ -409,7 +412,7 @@ def _search(
         return _Search(found=(), neurons=0, candidates=0)
     return _Search(
         found=tuple(
-            _Scored(value=of_layer[0], unrelated=of_layer[1 : 1 + draws], twins=of_layer[1 + draws :])
+            _Scored(value=float(of_layer[0]), unrelated=of_layer[1 : 1 + draws], twins=of_layer[1 + draws :])
             for of_layer in best
         ),
         neurons=sum(len(each.neurons) for each in sought),
@@ -447,15 +450,16 @@ def _greatest(sought: Floats, directions: Floats) -> Floats:
 
 
 def _is_found(layer: _Scored) -> bool:
-    return (
-        layer.value > max(np.quantile(_widened(drawn), HIGH) for drawn in (layer.unrelated, layer.twins)) + LEAST_FOUND
-    )
+    by_chance = max(float(np.quantile(_widened(drawn), HIGH)) for drawn in (layer.unrelated, layer.twins))
+    return layer.value > by_chance + LEAST_FOUND
 
 
 def _widened(drawn: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Spread a few draws about their mean as much as a further one would deviate from it."""
     middle = drawn.mean()
-    return middle + (drawn - middle) * np.sqrt((drawn.size + 1) / (drawn.size - 1))  # that of a prediction interval
+    spread = math.sqrt((drawn.size + 1) / (drawn.size - 1))  # that of a prediction interval
+    widened: npt.NDArray[np.float64] = middle + (drawn - middle) * spread
+    return widened
 
 
 def _null_of_mean(what: str, drawn: Sequence[npt.NDArray[np.float64]]) -> Null:
