@@ -30,7 +30,7 @@ from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
 from jaynes_audit.analyzers.chunks import Layer
 from jaynes_audit.analyzers.comparison.distances import Distances, distances
 from jaynes_audit.analyzers.comparison.exact.exact import compare_exactly, elements_that_differ
-from jaynes_audit.analyzers.comparison.exact.outcome import Exact, Relation
+from jaynes_audit.analyzers.comparison.exact.outcome import Exact, Relation, Unread
 from jaynes_audit.analyzers.comparison.findings import findings_of as findings_of_changes
 from jaynes_audit.analyzers.comparison.lineage.closeness import closeness_score
 from jaynes_audit.analyzers.comparison.lineage.embeddings import EmbeddingTable, embedding_scores, embedding_table
@@ -215,8 +215,13 @@ class _Side:
         audit = _audited(known, manner, keep)
         return _Measured(model=record_of(audit, findings_of(audit)), counts=counts)
 
-    def summary(self, compared_buffers: Collection[str]) -> Compared:
-        """Say what it is, and what of it was not compared."""
+    @cached_property
+    def distinct(self) -> Mapping[str, int]:
+        """How many unequal magnitudes each measured layer has, by name."""
+        return {layer.name: layer.distinct for layer in self.measured.model.layers}
+
+    def summary(self, compared_buffers: Collection[str], *, is_read: bool) -> Compared:
+        """Say what it is, and what of it was not compared. `is_read` tells whether all its buffers could be read."""
         known = self.operand.known
         if self.plan and isinstance(known, Checkpoint):
             left_out = [
@@ -234,7 +239,7 @@ class _Side:
                 dtypes=_dtypes(self.subjects),
                 files=tuple(str(file) for file in known.files),
                 not_compared=(*left_out, *missing, *defects),
-                complete=not (missing or defects or known.undecoded),
+                complete=is_read and not (missing or defects or known.undecoded),
             )
         model = self.measured.model
         return Compared(
@@ -290,11 +295,12 @@ def _compared(a: _Side, b: _Side, manner: Manner) -> Comparison:
     layers = _side_by_side(matching, outcomes, measured)
     changed = measured and any(relation_of(layer) not in SAME for layer in layers)
     lineage = tuple(_lineage(a, b, matching, layers, None if not_exact else manner.io)) if changed else ()
-    names = {each.name for each in buffers}
+    names = {each.name for each in buffers if not each.could_not_read}
+    read = len(names) == len(buffers)
     case = Case(
         asked_for="" if manner.selection.is_everything else " in the layers asked for",
-        a=a.summary(names),
-        b=b.summary(names),
+        a=a.summary(names, is_read=read),
+        b=b.summary(names, is_read=read),
         layers=layers,
         only_a=_untied(matching.only_a, tied),
         only_b=_untied(matching.only_b, tied),
@@ -371,7 +377,8 @@ def _lone_buffer(name: str, side: str) -> BufferComparison:
 def _buffer(name: str, a: Tensor, b: Tensor, sources: Sources) -> BufferComparison:
     differ = elements_that_differ(a, b, sources)
     if isinstance(differ, NotFitted):
-        return BufferComparison(name=name, identical=False, sentence=differ.reason)
+        unread = isinstance(differ, Unread)
+        return BufferComparison(name=name, identical=False, sentence=differ.reason, could_not_read=unread)
     if differ:
         return BufferComparison(name=name, identical=False, sentence=f"{differ:,} of its elements differ")
     if a.dtype is not b.dtype:
@@ -458,7 +465,7 @@ def _shared(a: ModelRecord, b: ModelRecord) -> float:
 def _contents(model: ModelRecord) -> Counter[tuple[object, ...]]:
     weights: Counter[tuple[object, ...]] = Counter()
     for layer in model.layers:
-        if layer.fan_in and layer.distinct >= LEAST_DISTINCT:
+        if layer.role in HIDDEN_LAYERS and layer.fan_in and layer.distinct >= LEAST_DISTINCT:
             weights[layer.content, layer.dtype, layer.rows, layer.columns] += layer.weights
     return weights
 
@@ -468,7 +475,7 @@ def _lineage(
 ) -> Iterator[Score | NotFitted]:
     """Every score that can be had; `io` is None where no weights can be read."""
     yield profile_score(a.measured.model, b.measured.model)
-    yield closeness_score(layers)
+    yield closeness_score([layer for layer in layers if _is_continuous(layer.match, a, b)])
     known_a, known_b = a.operand.known, b.operand.known
     if io is None or not isinstance(known_a, Checkpoint) or not isinstance(known_b, Checkpoint):
         return
@@ -483,6 +490,11 @@ def _lineage(
                 yield from _each(embedding_scores(of_a, of_b))
             case (NotFitted() as reason, _) | (_, NotFitted() as reason):
                 yield reason
+
+
+def _is_continuous(match: Match, a: _Side, b: _Side) -> bool:
+    """Whether a layer has so many magnitudes in both that the law of samples of a continuous law holds of it."""
+    return all(side.distinct.get(subject.name, 0) >= LEAST_DISTINCT for side, subject in ((a, match.a), (b, match.b)))
 
 
 def _each(scores: tuple[Score, ...] | NotFitted) -> tuple[Score | NotFitted, ...]:

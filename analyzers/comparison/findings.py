@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from jaynes_audit.analyzers.comparison.exact.outcome import Exact, Relation
 from jaynes_audit.analyzers.comparison.parameters import Shift
 from jaynes_audit.analyzers.comparison.side_by_side import LayerComparison
+from jaynes_audit.analyzers.comparison.verdict import is_as_good_as_its_scheme
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.rules import (
     CHANGE_RULES,
@@ -30,12 +31,19 @@ def findings_of(comparison: "Comparison") -> tuple[Finding, ...]:
     changes = [_change(layer, zeros_a, zeros_b) for layer in comparison.layers]
     found = [
         *_of_itself(comparison),
-        *(MISSING_TENSOR.finding(each.subject.name, f"not in B: {each.reason}") for each in comparison.only_a),
+        *_missing(comparison),
         *(EXTRA_TENSOR.finding(each.subject.name, f"not in A: {each.reason}") for each in comparison.only_b),
         *_of_changes(changes, comparison.b.target),
     ]
     worst_first = list(Level)
     return tuple(sorted(found, key=lambda each: (worst_first.index(each.level), each.rule)))
+
+
+def _missing(comparison: "Comparison") -> Iterator[Finding]:
+    """The layers that B has not. Of a B that was not read whole, its own findings say what is wrong with it."""
+    if comparison.b.complete:
+        for each in comparison.only_a:
+            yield MISSING_TENSOR.finding(each.subject.name, f"not in B: {each.reason}")
 
 
 def zeros_by_name(comparison: "Comparison") -> tuple[Mapping[str, int], Mapping[str, int]]:
@@ -47,10 +55,12 @@ def zeros_by_name(comparison: "Comparison") -> tuple[Mapping[str, int], Mapping[
 
 
 def holds_the_same_weights(exact: Exact | NotFitted) -> bool:
-    """Whether B has A's weights, in another order or rounded to another format at most, and none lost on the way."""
+    """Whether B has A's weights, in another order, rounded or well quantised at most, and none lost on the way."""
     if isinstance(exact, NotFitted):
         return False
-    cast = exact.cast
+    cast, quantisation = exact.cast, exact.quantisation
+    if exact.relation is Relation.QUANTISED and quantisation:
+        return is_as_good_as_its_scheme(quantisation)
     return exact.relation in SAME_WEIGHTS or (cast is not None and not cast.overflowed and not cast.flushed)
 
 

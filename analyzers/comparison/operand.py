@@ -18,6 +18,7 @@ from jaynes_audit.analyzers.record.report import FORMAT
 from jaynes_audit.analyzers.roles import Role
 
 REPORT_SUFFIX = ".json"
+LARGEST_NUMBER = (1 << 63) - 1
 MOST_REPORT_BYTES = 1 << 30  # a report takes about 4 kB a layer; of 46,000 layers, 200 MB
 
 Known: TypeAlias = Checkpoint | Archive | ModelRecord
@@ -77,6 +78,8 @@ def _models(target: str, path: Path) -> Iterator[Operand]:
         report = msgspec.json.decode(text, type=ReportRecord)
     except (ValueError, RecursionError) as error:  # all that msgspec raises
         raise _no_report(path, str(error)) from error
+    if any(map(_has_impossible_number, report.models)):
+        raise _no_report(path, f"it holds whole numbers below 0 or above {LARGEST_NUMBER:,}")
     unknown = {layer.role for model in report.models for layer in model.layers} - set(map(str, Role))
     if unknown:
         raise _no_report(path, f"there is no role {listed(sorted(unknown))}")
@@ -85,6 +88,16 @@ def _models(target: str, path: Path) -> Iterator[Operand]:
     for model in report.models:
         # The report's own name where it holds one model; else which of them.
         yield Operand(target=target if len(report.models) == 1 else f"{target}: {model.target}", known=model)
+
+
+def _has_impossible_number(model: ModelRecord) -> bool:
+    """Whether a count is one that no model can have; depths and counts of all sorts are bounded alike."""
+    return any(
+        not 0 <= number <= LARGEST_NUMBER
+        for struct in (model.coverage, model.criterion, *model.holdings, *model.roles, *model.layers)
+        for number in map(struct.__getattribute__, struct.__struct_fields__)
+        if isinstance(number, int)
+    )
 
 
 def _no_report(path: Path, fault: str) -> UsageError:

@@ -54,3 +54,4 @@ class BufferComparison:
     name: str
     identical: bool
     sentence: str
+    could_not_read: bool = False

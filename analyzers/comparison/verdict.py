@@ -18,12 +18,18 @@ from jaynes_audit.analyzers.comparison.exact.outcome import (
     Relation,
     Side,
 )
-from jaynes_audit.analyzers.comparison.lineage.neurons import NEURONS_IN_ANY_BLOCK
+from jaynes_audit.analyzers.comparison.lineage.closeness import CLOSENESS
+from jaynes_audit.analyzers.comparison.lineage.neurons import (
+    MATCHED_NEURONS,
+    NEURONS_IN_ANY_BLOCK,
+    WEIGHT_COSINE,
+)
 from jaynes_audit.analyzers.comparison.lineage.score import Score
 from jaynes_audit.analyzers.comparison.matching import MatchedBy, Unmatched
 from jaynes_audit.analyzers.comparison.side_by_side import BufferComparison, Compared, LayerComparison
 from jaynes_audit.analyzers.comparison.subject import Subject
 from jaynes_audit.analyzers.distributions.moments import NotFitted
+from jaynes_audit.analyzers.dtypes import Dtype
 from jaynes_audit.analyzers.roles import HIDDEN_LAYERS
 
 SAME = frozenset({Relation.IDENTICAL, Relation.CAST, Relation.REARRANGED})
@@ -37,10 +43,10 @@ LEAST_SHARED = 0.05  # share of the weights that lie in layers with the very sam
 # How far above the 95 % point of both nulls a score bears out a common origin by itself. The others do not: unrelated
 # models with like recipes or of one language reach any value of them.
 TELLING_FROM = {
-    "weight cosine": 0.1,
-    "matched neurons": 0.1,
+    WEIGHT_COSINE: 0.1,
+    MATCHED_NEURONS: 0.1,
     NEURONS_IN_ANY_BLOCK: 0.05,
-    "closeness of distributions": 0.1,
+    CLOSENESS: 0.1,
 }
 
 MOST_BLOCKS_NAMED = 8
@@ -108,6 +114,8 @@ def _identical(case: Case) -> Verdict | None:
     same_bytes = all(map(_has_same_bytes, case.layers)) and all(each.identical for each in case.buffers)
     if not _all_same(case) or not same_bytes or _other_form(case) or case.only_a or case.only_b:
         return None
+    if case.not_exact and _passed_over(case):
+        return None
     buffers = f" and {_counted(len(case.buffers), 'buffer')}" if case.buffers else ""
     seen = _counted(len(case.layers), "layer")
     how = "by their hashes" if case.not_exact else "byte by byte"
@@ -128,6 +136,8 @@ def _same_weights(case: Case) -> Verdict | None:
         *_other_form(case),
         *_not_in_both(case),
     ]
+    if not forms:
+        forms = ["all layers with the very same bytes, and not all was compared"]
     unchanged = sum(map(_has_same_bytes, case.layers))
     figures = [f"{_of(unchanged, case)} have the very same bytes."] if unchanged else []
     lossy = [(layer, cast) for layer, cast in _cast_layers(case.layers) if cast.overflowed or cast.flushed]
@@ -138,9 +148,13 @@ def _same_weights(case: Case) -> Verdict | None:
         figures.append(f"In {_counted(len(lossy), 'layer')} the cast lost weights: {lost}; most in {_name(worst)}.")
     return Verdict(
         kinship=Kinship.SAME_WEIGHTS,
-        sentence=f"The same weights{case.asked_for}: {'; '.join(forms)}.",
+        sentence=f"The same weights{_where_both_have_them(case)}{case.asked_for}: {'; '.join(forms)}.",
         figures=(*figures, *_passed_over(case)),
     )
+
+
+def _where_both_have_them(case: Case) -> str:
+    return " as far as both have them" if case.only_a or case.only_b else ""
 
 
 def _all_same(case: Case) -> bool:
@@ -253,7 +267,7 @@ def _quantised(case: Case) -> Verdict | None:
     allowed = {*SAME, Relation.QUANTISED}
     if _hidden_unmatched(case) or any(relation_of(layer) not in allowed for layer in case.layers):
         return None
-    if not (case.a.complete and case.b.complete and all(map(_is_as_good_as_its_scheme, found))):
+    if not (case.a.complete and case.b.complete and all(map(is_as_good_as_its_scheme, found))):
         return None
     sides = {each.quantised for each in found}
     if len(sides) != 1:
@@ -280,7 +294,8 @@ def _quantised(case: Case) -> Verdict | None:
 MOST_ERROR_OF_QUANTISED = 0.25  # where the least error of a scheme is not known; round-to-nearest to 4 bits makes 0.1
 
 
-def _is_as_good_as_its_scheme(found: Quantisation) -> bool:
+def is_as_good_as_its_scheme(found: Quantisation) -> bool:
+    """Whether a quantised layer has not much more error than its scheme must make."""
     if isinstance(found.ratio, NotFitted):
         return found.relative_error < MOST_ERROR_OF_QUANTISED
     return found.ratio < MOST_RATIO_OF_QUANTISED
@@ -294,7 +309,7 @@ def _versions(case: Case) -> Verdict | None:
     hidden = sum(_is_hidden_matrix(layer) for layer in case.layers)
     if not cosines or len(cosines) < hidden / 2 or median(cosines) < LEAST_COSINE_OF_VERSIONS:
         return None
-    if _share_of_hidden_unmatched(case) > LEAST_SHARED:
+    if _share_of_hidden_unmatched(case) > LEAST_SHARED or not _cosines_tell(case):
         return None
     few = 0 < len(_changed(case)) <= MOST_NAMED < len(case.layers)
     kin = (
@@ -304,16 +319,29 @@ def _versions(case: Case) -> Verdict | None:
     )
     return Verdict(
         kinship=Kinship.FINE_TUNED,
-        sentence=f"Versions of one model, {kin}: {_where(case)}.",
+        sentence=f"Versions of one model, {kin}: {_where(case)}{_both_quantised(case)}.",
         figures=(*_closeness_figures(case), *_change_figures(case), *_uncompared_figures(case)),
     )
+
+
+def _both_quantised(case: Case) -> str:
+    schemes = {
+        (layer.match.a.dtype, layer.match.b.dtype)
+        for layer in _changed(case)
+        if layer.match.a.dtype not in list(Dtype) and layer.match.b.dtype not in list(Dtype)
+    }
+    if not schemes:
+        return ""
+    named = ", ".join(f"{of_a} and {of_b}" for of_a, of_b in sorted(schemes)[:MOST_NAMED])
+    return f"; both are quantised ({named}), and what the quantisers rounded is part of the change"
 
 
 def _kin(case: Case) -> Verdict | None:
     figures = []
     cosines = _cosines(case.layers)
     alike = [cosine for cosine in cosines if cosine >= LEAST_COSINE_OF_VERSIONS]
-    if cosines and (median(cosines) >= LEAST_COSINE_OF_KIN or len(alike) >= LEAST_SHARED * len(cosines) + 1):
+    are_alike = cosines and (median(cosines) >= LEAST_COSINE_OF_KIN or len(alike) >= LEAST_SHARED * len(cosines) + 1)
+    if are_alike and _cosines_tell(case):
         figures += _closeness_figures(case)
     if case.shared >= LEAST_SHARED:
         figures.append(f"{case.shared:.0%} of the smaller model's weights lie in matrices that the other has, too.")
@@ -344,7 +372,9 @@ def _unrelated(case: Case) -> Verdict | None:
     if not cosines and not (unlike and case.scores):
         return None
     if cosines:
-        reason = f"the weights of matched matrices point in unlike directions (median cosine {median(cosines):.2g})"
+        reason = (
+            f"matched matrices are no more alike than those of unrelated models (median cosine {median(cosines):.2g})"
+        )
     else:
         reason = "no matrix has the shape of its counterpart, and no score tells of a common origin"
     return Verdict(
@@ -360,7 +390,12 @@ def _unrelated(case: Case) -> Verdict | None:
 
 def _untold(case: Case) -> Verdict:
     if not case.layers:
-        reason = "no layer of one could be matched with a layer of the other"
+        unread = [side for side, each in (("A", case.a), ("B", case.b)) if not each.complete]
+        reason = (
+            f"{' and '.join(unread)} could not be read"
+            if unread
+            else "no layer of one could be matched with a layer of the other"
+        )
     elif case.not_exact:
         reason = f"their distributions alone do not tell, and weights were not compared ({case.not_exact.reason})"
     else:
@@ -381,10 +416,12 @@ def relation_of(layer: LayerComparison) -> Relation | None:
 
 
 def _cosines(layers: Iterable[LayerComparison]) -> list[float]:
-    """The cosine between both models' weights of each hidden matrix that has equal shapes."""
+    """The cosine between both models' weights of each hidden matrix that has equal shapes; of all if none is hidden."""
+    layers = list(layers)
+    counts = _is_hidden_matrix if any(map(_is_hidden_matrix, layers)) else _is_matrix
     found = []
     for layer in layers:
-        if _is_hidden_matrix(layer) and isinstance(layer.exact, Exact):
+        if counts(layer) and isinstance(layer.exact, Exact):
             difference = layer.exact.difference
             if layer.exact.relation in SAME:
                 found.append(1.0)
@@ -413,8 +450,22 @@ def _closeness_figures(case: Case) -> list[str]:
     least, middle, most = (f"{cosine:.3f}" for cosine in (min(cosines), median(cosines), max(cosines)))
     found = f"{middle} in each" if least == most else f"{middle} in the middle, {least} to {most}"
     number = _counted(len(cosines), "hidden matrix", "hidden matrices")
-    figure = f"The cosine between the weights of a matrix in both is {found}, over {number}; of unrelated ones near 0."
+    score = _weight_cosine(case)
+    beside = f"up to {score.unrelated.high:.3f}" if score else "near 0"
+    figure = (
+        f"The cosine between the weights of a matrix in both is {found}, over {number}; of unrelated ones {beside}."
+    )
     return [*_not_finite_figures(case), figure]
+
+
+def _weight_cosine(case: Case) -> Score | None:
+    return next((score for score in case.scores if score.name == WEIGHT_COSINE), None)
+
+
+def _cosines_tell(case: Case) -> bool:
+    """Whether the cosines of weights are beyond what unrelated models get: weights with a common mean are all alike."""
+    score = _weight_cosine(case)
+    return score is None or bool(_telling(score))
 
 
 def _changed(case: Case) -> list[LayerComparison]:

@@ -11,6 +11,7 @@ from jaynes_audit.analyzers.comparison.side_by_side import LayerComparison
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.roles import HIDDEN_LAYERS
 
+CLOSENESS = "closeness of distributions"
 LEAST_MATRICES = 4
 # Of sqrt(nm/(n + m)) times the KS distance of two samples of one continuous law: Kolmogorov's distribution.
 MIDDLE_OF_SAMPLES = 0.82757
@@ -39,7 +40,7 @@ def closeness_score(layers: Sequence[LayerComparison]) -> Score | NotFitted:
         )
     samples = Null(what="two samples of one law", middle=0.0, high=1 - LOW_OF_SAMPLES / MIDDLE_OF_SAMPLES, draws=0)
     return Score(
-        name="closeness of distributions",
+        name=CLOSENESS,
         value=1 - median(ratios) / MIDDLE_OF_SAMPLES,
         compared=f"{len(ratios):,} matrices",
         unrelated=samples,

@@ -44,6 +44,8 @@ LEAST_SIZE = 1e-100  # of a neuron, by the layer's largest: no product of two sq
 DRAWS = 20
 SEED = 0  # the same score every time
 
+WEIGHT_COSINE = "weight cosine"
+MATCHED_NEURONS = "matched neurons"
 NEURONS_IN_ANY_BLOCK = "neurons in any block"
 MOST_SOUGHT = 4  # matrices of one network that are looked for in the other; time grows with their number
 MOST_CANDIDATES = 128  # matrices in which one is looked for
@@ -84,8 +86,8 @@ def neuron_scores(pairs: Sequence[tuple[Layer, Layer]], sources: Sources) -> tup
     neurons = sum(each.neurons for each in likenesses)
     compared = f"{neurons:,} neurons of {len(likenesses)} of {len(comparable):,} matrices"
     return (
-        _score("weight cosine", compared, [each.placed for each in likenesses]),
-        _score("matched neurons", compared, [each.matched for each in likenesses]),
+        _score(WEIGHT_COSINE, compared, [each.placed for each in likenesses]),
+        _score(MATCHED_NEURONS, compared, [each.matched for each in likenesses]),
     )
 
 
