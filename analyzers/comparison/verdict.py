@@ -149,8 +149,17 @@ def _same_weights(case: Case) -> Verdict | None:
     return Verdict(
         kinship=Kinship.SAME_WEIGHTS,
         sentence=f"The same weights{_where_both_have_them(case)}{case.asked_for}: {'; '.join(forms)}.",
-        figures=(*figures, *_passed_over(case)),
+        figures=(*figures, *_order_figures(case.layers), *_passed_over(case)),
     )
+
+
+def _order_figures(layers: Iterable[LayerComparison]) -> list[str]:
+    """What follows from rows or columns in another order, and what does not."""
+    found = [layer.exact.rearrangement for layer in layers if isinstance(layer.exact, Exact)]
+    if not any(each and (each.moved_rows or each.moved_columns) for each in found):
+        return []
+    words = "Whether what a moved row or column is joined to was moved alike was not checked"
+    return [f"{words}; only then the network computes the same."]
 
 
 def _where_both_have_them(case: Case) -> str:
@@ -196,12 +205,27 @@ def _other_form(case: Case) -> list[str]:
     renamed = sum(layer.match.by is not MatchedBy.NAME for layer in case.layers)
     if renamed:
         forms.append(f"{_counted(renamed, 'layer')} under {'another name' if renamed == 1 else 'other names'}")
+    reshaped = [layer for layer in case.layers if _is_reshaped(layer)]
+    if reshaped:
+        shapes = " and ".join(f"{rows:,} x {columns:,}" for rows, columns in map(_shape, _both(reshaped[0])))
+        forms.append(f"{_counted(len(reshaped), 'layer')} in another shape ({_name(reshaped[0])}: {shapes})")
     formats = [sorted({PurePath(file).suffix for file in side.files}) for side in (case.a, case.b)]
     if formats[0] != formats[1]:
         forms.append(f"in another file format (A: {listed(formats[0])}; B: {listed(formats[1])})")
     elif len(case.a.files) != len(case.b.files):
         forms.append(f"in {_counted(len(case.b.files), 'file')} instead of {len(case.a.files):,}")
     return forms
+
+
+def _is_reshaped(layer: LayerComparison) -> bool:
+    """Whether the same weights, in the same order, are cut into other rows. A vector may be a row or a column."""
+    exact = layer.exact
+    laid_out_alike = isinstance(exact, Exact) and not exact.rearrangement
+    return laid_out_alike and _is_matrix(layer) and _shape(layer.match.a) != _shape(layer.match.b)
+
+
+def _both(layer: LayerComparison) -> tuple[Subject, Subject]:
+    return layer.match.a, layer.match.b
 
 
 def _casts(layers: Iterable[LayerComparison]) -> list[str]:

@@ -1,7 +1,7 @@
 """Pairs of layers -> Exact: whether one is the other, as it is, cast, rearranged or quantised, and else how far off."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -46,7 +46,7 @@ from jaynes_audit.analyzers.comparison.exact.reading import (
 )
 from jaynes_audit.analyzers.comparison.exact.rearrangement import rearrangement_of
 from jaynes_audit.analyzers.distributions.moments import NotFitted
-from jaynes_audit.analyzers.dtypes import BITS, COMPLEX, stored_codes
+from jaynes_audit.analyzers.dtypes import BITS, COMPLEX, stored_codes, values
 from jaynes_audit.analyzers.engine import in_order
 from jaynes_audit.analyzers.errors import CouldNotRead, RefusedFile
 from jaynes_audit.analyzers.pieces import BATCH_BYTES, BATCH_PIECES
@@ -56,6 +56,7 @@ LEAST_SIDE = 64  # rows and columns from which on a matrix has a rank worth tell
 SAME_NORM = 1e-9  # relative: the same weights in another order have the same sum of squares, but for its rounding
 NEAR_NORM = 0.25  # the same after a cast: of one to two bits after the point, on average much nearer
 RANKED_WEIGHTS = 1 << 28  # in all: some nine seconds of one core, many times what it takes to compare them
+LEAST_VALUES = 6  # magnitudes left by a cast; F4 has eight. Gains that are all one, and zeroed biases, fit any cast
 LEAST_CHANGED = 64  # weights that differ, in all, and still may come from one number: chance hits that with few alone
 
 _OTHER = {Side.A: Side.B, Side.B: Side.A}
@@ -136,20 +137,69 @@ def compare_exactly(
     return [outcomes[number] if isinstance(pair, Pair) else pair for number, pair in enumerate(laid_out)]
 
 
-def _borne_out(concluded: dict[int, Exact | NotFitted]) -> dict[int, Exact | NotFitted]:
-    """Call layers different that may have been cast from weights that neither holds, but are too few to tell."""
-    others = {
-        number: outcome
-        for number, outcome in concluded.items()
-        if isinstance(outcome, Exact) and outcome.cast and outcome.cast.source is None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Conclusion:
+    """What was concluded of a pair, and whether enough weights of unlike values bear out the cast, if it is one."""
+
+    outcome: Exact | NotFitted
+    bears_out: bool = False
+
+
+def _borne_out(concluded: Mapping[int, _Conclusion]) -> dict[int, Exact | NotFitted]:
+    """Call layers different that fit a cast by chance: gains that were all set to one, a bias that was zeroed.
+
+    A layer with few weights, or few values, is taken to be cast where others bear out the very same cast, or where
+    nothing but its dtype changed and nothing was lost.
+    """
+    casts = {number: cast for number, each in concluded.items() if (cast := _cast_of(each.outcome))}
+    ways = {_way(casts[number]) for number, each in concluded.items() if each.bears_out}
+    siblings = sum(_kept(each.outcome) for each in concluded.values() if _is_of_neither(_cast_of(each.outcome)))
+    outcomes = {number: each.outcome for number, each in concluded.items()}
+    for number, cast in casts.items():
+        outcome = outcomes[number]
+        if not isinstance(outcome, Exact):
+            continue
+        if _is_of_neither(cast):
+            holds = siblings >= LEAST_CHANGED
+        else:
+            plain = not cast.through and cast.from_dtype != cast.to_dtype and not cast.overflowed and not cast.flushed
+            holds = plain or cast.rounding is Rounding.EXACT or _way(cast) in ways
+        if not holds:
+            outcomes[number] = replace(outcome, relation=Relation.DIFFERENT, cast=None, rearrangement=None)
+        elif cast.rounding is Rounding.EXACT:
+            outcomes[number] = replace(outcome, cast=_turned_to(cast, ways))
+    return outcomes
+
+
+def _cast_of(outcome: Exact | NotFitted) -> Cast | None:
+    return outcome.cast if isinstance(outcome, Exact) else None
+
+
+def _is_of_neither(cast: Cast | None) -> bool:
+    return cast is not None and cast.source is None
+
+
+def _way(cast: Cast) -> tuple[Side | None, str, str, Rounding, str]:
+    return cast.source, cast.from_dtype, cast.to_dtype, cast.rounding, cast.through
+
+
+def _kept(outcome: Exact | NotFitted) -> int:
+    """How many weights a cast changed and neither overflowed nor flushed."""
+    cast, difference = (outcome.cast, outcome.difference) if isinstance(outcome, Exact) else (None, None)
+    return difference.changed - cast.overflowed - cast.flushed if cast and difference else 0
+
+
+def _turned_to(cast: Cast, ways: Collection[tuple[Side | None, str, str, Rounding, str]]) -> Cast:
+    """Tell a cast that lost nothing in the direction in which the other layers were cast: it holds in both."""
+    backwards = {
+        (source, from_dtype, to_dtype)
+        for source, from_dtype, to_dtype, _, _ in ways
+        if (from_dtype, to_dtype) == (cast.to_dtype, cast.from_dtype) and source is not cast.source
     }
-    if sum(outcome.difference.changed for outcome in others.values() if outcome.difference) < LEAST_CHANGED:
-        different = Relation.DIFFERENT
-        concluded |= {
-            number: replace(outcome, relation=different, cast=None, rearrangement=None)
-            for number, outcome in others.items()
-        }
-    return concluded
+    if not backwards:
+        return cast
+    source, from_dtype, to_dtype = backwards.pop()
+    return replace(cast, source=source, from_dtype=from_dtype, to_dtype=to_dtype)
 
 
 def _is_streamed(pair: tuple[Layer, Layer]) -> bool:
@@ -200,14 +250,32 @@ def _unread(error: RefusedFile | CouldNotRead, side: Side | None) -> Unread:
     return Unread(str(error), side)
 
 
-def _concluded(seen: _Seen) -> Exact | NotFitted:
+def _concluded(seen: _Seen) -> _Conclusion:
     """Say what two layers are to one another, and look once more where one pass does not tell."""
     try:
-        return _same(seen) or _otherwise(seen)
+        outcome = _same(seen) or _otherwise(seen)
+        return _Conclusion(outcome=outcome, bears_out=_bears_out(seen, outcome))
     except OneSideFailed as failed:
-        return _unread(failed.error, failed.side)
+        return _Conclusion(outcome=_unread(failed.error, failed.side))
     except (RefusedFile, CouldNotRead) as error:
-        return _unread(error, None)
+        return _Conclusion(outcome=_unread(error, None))
+
+
+def _bears_out(seen: _Seen, outcome: Exact | NotFitted) -> bool:
+    """Whether a cast changed so many weights, and left so many values, that chance cannot look like it."""
+    cast = _cast_of(outcome)
+    if cast is None or cast.source is None or cast.rounding is Rounding.EXACT or _kept(outcome) < LEAST_CHANGED:
+        return False
+    made = _OTHER[cast.source]
+    layer = seen.pair.a if made is Side.A else seen.pair.b
+    found: set[float] = set()
+    for stretch in stretches(seen.pair):
+        for _, of_a, of_b in in_step(stretch, seen.sources):
+            codes = np.unique(of_a if made is Side.A else of_b)
+            found.update(np.abs(values(codes, layer.extent.dtype)).tolist())
+            if len(found) >= LEAST_VALUES:
+                return True
+    return False
 
 
 def _same(seen: _Seen) -> Exact | None:
@@ -376,7 +444,8 @@ def _rearrangement(seen: _Seen) -> Rearrangement | None:
     if _is_regrouped(pair) or _is_quantised(pair.a) or _is_quantised(pair.b) or pair.a.tensor.dtype in COMPLEX:
         return None
     tolerance = SAME_NORM if pair.a.tensor.dtype is pair.b.tensor.dtype else NEAR_NORM
-    if abs(result.squares_a - result.squares_b) > tolerance * result.squares_a:
+    # Of weights that are not finite the norms tell nothing.
+    if not result.not_finite and abs(result.squares_a - result.squares_b) > tolerance * result.squares_a:
         return None
     return rearrangement_of(pair.a, pair.b, seen.once_more)
 

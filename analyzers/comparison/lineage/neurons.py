@@ -42,6 +42,7 @@ TURNS = 5  # of scaling rows and columns; further ones change nothing that matte
 LEAST_SQUARE = 1e-30  # below it, a scale is none
 LEAST_SIZE = 1e-100  # of a neuron, by the layer's largest: no product of two squares vanishes
 DRAWS = 20
+TWINS_OF_B = 5  # all neurons of a layer: to draw them anew each time would take most of the time
 SEED = 0  # the same score every time
 
 WEIGHT_COSINE = "weight cosine"
@@ -273,9 +274,14 @@ def _likenesses(a: Layer, b: Layer, sources: Sources, rng: np.random.Generator) 
     sought, scales = of_a.directions[chosen], _scales_of_entries(of_a.directions)
     found = _found(sought, targets)
     permuted = np.array([_found(sought[:, rng.permutation(taken.size)], targets) for _ in range(DRAWS)])
-    # What is drawn of A is independent of what is drawn of B: one B will do.
-    twins = replace(targets, directions=_gaussian(neurons, _scales_of_entries(of_b.directions), rng))
-    drawn = np.array([_found(_gaussian(chosen.size, scales, rng), twins) for _ in range(DRAWS)])
+    scales_of_b = _scales_of_entries(of_b.directions)
+    drawn = np.array(
+        [
+            _found(_gaussian(chosen.size, scales, rng), twins)
+            for twins in (replace(targets, directions=_gaussian(neurons, scales_of_b, rng)) for _ in range(TWINS_OF_B))
+            for _ in range(DRAWS // TWINS_OF_B)
+        ]
+    )
     placed, matched = (
         _Scored(value=found[at], unrelated=permuted[:, at], twins=drawn[:, at]) for at in range(len(found))
     )

@@ -1,5 +1,6 @@
 """A score of likeness between two networks, and what it would be if they had nothing to do with one another."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,5 +39,6 @@ class Score:
 
 def null_of(what: str, drawn: npt.NDArray[np.float64]) -> Null:
     """Sum up scores that were drawn where nothing is alike."""
-    middle, high = np.quantile(drawn, (0.5, HIGH))
-    return Null(what=what, middle=float(middle), high=float(high), draws=drawn.size)
+    # One more draw exceeds the k-th smallest of n in n + 1 - k cases of n + 1.
+    high = np.sort(drawn)[min(drawn.size, math.ceil(HIGH * (drawn.size + 1))) - 1]
+    return Null(what=what, middle=float(np.median(drawn)), high=float(high), draws=drawn.size)

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from jaynes_audit.analyzers.comparison.comparison import Comparison
-from jaynes_audit.analyzers.comparison.exact.outcome import Exact, Rearrangement, Relation
+from jaynes_audit.analyzers.comparison.exact.outcome import Exact, Quantisation, Rearrangement, Relation, Side
 from jaynes_audit.analyzers.comparison.findings import findings_of
 from jaynes_audit.analyzers.comparison.matching import Unmatched
 from jaynes_audit.analyzers.comparison.side_by_side import LayerComparison
@@ -29,6 +29,7 @@ from tests.support.comparisons import (
     layer,
     odd_comparison,
     parameters,
+    side,
     subject,
 )
 
@@ -188,6 +189,22 @@ def test_identical_and_merely_cast_layers_give_nothing_but_the_cast() -> None:
     in_bf16 = subject("b", dtype="BF16")
     found = comparison(layer("a", IDENTICAL, **drifted), layer("b", cast(), b=in_bf16, **drifted))
     assert [(each.rule, each.subject) for each in findings_of(found)] == [("JN204", "b")]
+
+
+@pytest.mark.parametrize(("ratio", "rules"), [(1.1, ["JN204"]), (3.0, ["JN204", "JN401"])])
+def test_what_a_good_quantiser_rounds_is_no_drift(ratio: float, rules: list[str]) -> None:
+    quantisation = Quantisation(
+        quantised=Side.B, scheme="Q4_0", relative_error=0.08, best_error=0.08 / ratio, ratio=ratio
+    )
+    exact = Exact(relation=Relation.QUANTISED, quantisation=quantisation, difference=different().difference)
+    found = comparison(layer("a", exact, b=subject("a", dtype="Q4_0"), parameters=parameters(0, 0.1)))
+    assert sorted(codes(found)) == rules
+
+
+def test_layers_of_a_model_that_was_not_read_whole_are_not_called_missing() -> None:
+    gone = (Unmatched(subject=subject("a.weight"), reason="no layer of its name"),)
+    assert codes(comparison(only_a=gone)) == ["JN201"]
+    assert codes(comparison(only_a=gone, b=side("cut", complete=False))) == []
 
 
 def test_findings_stand_worst_first_then_by_rule() -> None:

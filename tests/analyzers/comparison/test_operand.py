@@ -136,6 +136,8 @@ def test_what_is_no_report_is_refused_in_one_line(tmp_path: Path, content: bytes
         {"weights": "many"},
         {"rms": "NaN"},
         {"depth": 0.5},
+        {"zero": 10**400},
+        {"weights": -1},
     ],
 )
 def test_a_layer_that_no_audit_gives_is_refused_in_one_line(tmp_path: Path, fields: dict[str, object]) -> None:

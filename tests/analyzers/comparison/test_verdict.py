@@ -16,6 +16,7 @@ from jaynes_audit.analyzers.comparison.exact.outcome import (
     Side,
     Unread,
 )
+from jaynes_audit.analyzers.comparison.lineage.neurons import WEIGHT_COSINE
 from jaynes_audit.analyzers.comparison.lineage.score import Null, Score
 from jaynes_audit.analyzers.comparison.matching import MatchedBy, Unmatched
 from jaynes_audit.analyzers.comparison.side_by_side import BufferComparison, LayerComparison
@@ -128,10 +129,17 @@ def test_equal_bytes_under_equal_names_are_identical() -> None:
 
 
 def test_equal_hashes_are_identical_and_it_is_said_that_only_they_were_compared() -> None:
+    verdict = said(outcomes(IDENTICAL), not_exact=HASHES_ONLY)
+    assert verdict.kinship is Kinship.IDENTICAL
+    assert verdict.figures == ("655,360 weights were compared by their hashes.",)
+
+
+def test_where_hashes_leave_a_buffer_uncompared_nothing_is_identical() -> None:
     skipped = side("base", kind="report", not_compared=(("position_ids", "whole numbers"),))
     verdict = said(outcomes(IDENTICAL), a=skipped, not_exact=HASHES_ONLY)
-    assert verdict.kinship is Kinship.IDENTICAL
-    assert verdict.figures == ("655,360 weights were compared by their hashes.", "Not compared: 'position_ids'.")
+    assert verdict.kinship is Kinship.SAME_WEIGHTS
+    assert verdict.sentence.endswith("and not all was compared.")
+    assert verdict.figures[-1] == "Not compared: 'position_ids'."
 
 
 def test_what_was_asked_for_is_said_where_it_is_not_all() -> None:
@@ -187,7 +195,7 @@ def test_other_files_are_the_same_weights(files: tuple[str, ...], words: str) ->
 
 def test_a_head_that_only_one_has_is_the_same_weights_and_is_named() -> None:
     verdict = said(outcomes(IDENTICAL), only_b=only(HEAD))
-    assert verdict.sentence == "The same weights: 1 layer only in B ('lm_head.weight')."
+    assert verdict.sentence == "The same weights as far as both have them: 1 layer only in B ('lm_head.weight')."
 
 
 def test_another_buffer_is_the_same_weights_and_is_named() -> None:
@@ -398,10 +406,63 @@ def test_unrelated_is_said_with_its_limits_and_every_score() -> None:
     scores = [score("weight cosine", 0.001), score("depth profile", 0.9)]
     verdict = said(outcomes(FAR), scores=scores)
     assert verdict.sentence == (
-        "Unrelated, as far as weights can tell: the weights of matched matrices point in unlike directions "
+        "Unrelated, as far as weights can tell: matched matrices are no more alike than those of unrelated models "
         "(median cosine 0.002)."
     )
     assert len(verdict.figures) == 1 + len(scores)
+
+
+def test_cosines_that_unrelated_models_have_too_tell_nothing() -> None:
+    alike = different(0.7, cosine=0.75)
+    of_weights_with_a_common_mean = [score(WEIGHT_COSINE, 0.751, high=0.75)]
+    verdict = said(outcomes(alike), scores=of_weights_with_a_common_mean)
+    assert verdict.kinship is Kinship.UNRELATED
+    assert "of unrelated ones up to 0.750" in verdict.figures[0]
+    assert said(outcomes(alike), scores=[score(WEIGHT_COSINE, 0.75)]).kinship is Kinship.FINE_TUNED
+
+
+def test_the_same_weights_in_another_shape_are_not_identical() -> None:
+    reshaped = [
+        replace(each, match=replace(each.match, b=replace(each.match.b, rows=2 * each.match.a.rows)))
+        for each in outcomes(IDENTICAL)[:1]
+    ]
+    verdict = said([*reshaped, *outcomes(IDENTICAL)[1:]])
+    assert verdict.kinship is Kinship.SAME_WEIGHTS
+    assert "1 layer in another shape" in verdict.sentence
+
+
+def test_moved_rows_are_told_with_what_was_not_checked() -> None:
+    def moved(rows: int, *, transposed: bool = False) -> Exact:
+        found = Rearrangement(transposed=transposed, moved_rows=rows, moved_columns=0)
+        return Exact(relation=Relation.REARRANGED, rearrangement=found)
+
+    assert "moved alike was not checked" in figures(said(outcomes(moved(12))))
+    assert "moved alike" not in figures(said(outcomes(moved(0, transposed=True))))
+
+
+def test_two_quantised_versions_are_told_to_be_quantised() -> None:
+    both = [
+        replace(
+            each,
+            match=replace(each.match, a=replace(each.match.a, dtype="Q8_0"), b=replace(each.match.b, dtype="Q4_0")),
+        )
+        for each in outcomes(NEAR)
+    ]
+    assert "both are quantised (Q8_0 and Q4_0)" in said(both).sentence
+    assert "quantised" not in said(outcomes(NEAR)).sentence
+
+
+def test_a_model_of_embeddings_alone_is_judged_by_them() -> None:
+    table = [
+        replace(each, match=replace(each.match, a=replace(each.match.a, role=Role.EMBEDDING, depth=None)))
+        for each in outcomes(NEAR)[:1]
+    ]
+    assert said(table).kinship is Kinship.FINE_TUNED
+
+
+def test_what_could_not_be_read_is_the_reason_where_nothing_is_matched() -> None:
+    verdict = said([], b=side("cut", complete=False), only_a=only(EXTRA))
+    assert verdict.sentence.endswith("cannot be said: B could not be read.")
 
 
 def test_unlike_shapes_everywhere_are_unrelated_once_a_score_was_had() -> None:

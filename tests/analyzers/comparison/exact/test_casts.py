@@ -218,6 +218,7 @@ def test_the_format_on_the_way_is_told_with_what_it_lost(
     tmp_path: Path, start: Dtype, through: Dtype, end: Dtype, on_the_way: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     numbers = weights()
+    numbers[2:6] *= 2.0**-18  # where fp16 keeps fewer bits than bf16
     numbers[0, :5] = [1e-9, -1e-12, 3e-8, 1e-8, 0]
     if start is not Dtype.F16:
         numbers[1, :3] = [7e4, -1e30, 65504]
@@ -257,7 +258,7 @@ def test_one_weight_that_no_cast_explains_is_a_difference(tmp_path: Path) -> Non
 def test_a_cast_through_another_format_must_hold_where_nothing_changed_too(tmp_path: Path) -> None:
     rows = 20_000  # several chunks, of which the first hold what no fp16 keeps
     numbers = np.full((rows, 64), 1e-9, np.float32)
-    numbers[-10:] = 0.1
+    numbers[-10:] = weights()[:10, :64]
     made = numbers.copy()
     made[-10:] = half_and_back(numbers[-10:])
     outcome = compared(tmp_path, raw(numbers, Dtype.F32), raw(made, Dtype.F32))
@@ -265,6 +266,18 @@ def test_a_cast_through_another_format_must_hold_where_nothing_changed_too(tmp_p
     numbers[:-10] = made[:-10] = 0.5
     outcome = compared(tmp_path, raw(numbers, Dtype.F32), raw(made, Dtype.F32))
     assert outcome.relation is Relation.CAST
+
+
+@pytest.mark.parametrize(
+    "made",
+    [np.ones((64, 64)), np.zeros((64, 64)), np.full((64, 64), np.nan)],
+    ids=["all one", "all zero", "all NaN"],
+)
+def test_what_was_reset_fits_many_casts_and_is_called_none(tmp_path: Path, made: np.ndarray) -> None:
+    gains = np.float32(1 + 0.02 * weights()[:64, :64])
+    source = gains if made[0, 0] == 1 else np.float32(0.0003) * gains
+    outcome = compared(tmp_path, raw(source, Dtype.F32), raw(made.astype(np.float32), Dtype.F32))
+    assert outcome.relation is Relation.DIFFERENT
 
 
 def test_a_cast_of_nothing_but_nan_and_infinity_is_told(tmp_path: Path) -> None:
