@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import PurePath
 from statistics import median
@@ -16,6 +16,7 @@ from jaynes_audit.analyzers.comparison.exact.outcome import (
     Quantisation,
     RankProfile,
     Relation,
+    Rounding,
     Side,
 )
 from jaynes_audit.analyzers.comparison.lineage.closeness import CLOSENESS
@@ -229,21 +230,27 @@ def _both(layer: LayerComparison) -> tuple[Subject, Subject]:
 
 
 def _casts(layers: Iterable[LayerComparison]) -> list[str]:
-    kinds = Counter(_cast_in_words(cast) for _, cast in _cast_layers(layers))
-    return [f"{_counted(number, 'layer')} {words}" for words, number in kinds.most_common()]
+    kinds = Counter(replace(cast, overflowed=0, flushed=0) for _, cast in _cast_layers(layers))
+    for kind in [kind for kind in kinds if kind.rounding is Rounding.EXACT]:
+        # What a cast that rounds happened to keep was cast by it all the same.
+        rounded = [other for other in kinds if other is not kind and replace(other, rounding=kind.rounding) == kind]
+        if rounded:
+            kinds[rounded[0]] += kinds.pop(kind)
+    return [_cast_in_words(cast, number) for cast, number in kinds.most_common()]
 
 
 def _cast_layers(layers: Iterable[LayerComparison]) -> list[tuple[LayerComparison, Cast]]:
     return [(layer, exact.cast) for layer in layers if isinstance(exact := layer.exact, Exact) and exact.cast]
 
 
-def _cast_in_words(cast: Cast) -> str:
+def _cast_in_words(cast: Cast, number: int) -> str:
+    layers, are = _counted(number, "layer"), "is that" if number == 1 else "are those"
     if cast.source is None:
-        return f"cast to {cast.to_dtype} from weights that neither holds ({cast.rounding})"
+        return f"{layers} cast to {cast.to_dtype} from weights that neither holds ({cast.rounding})"
     made, source = ("B", "A") if cast.source is Side.A else ("A", "B")
     through = f" through {cast.through}" if cast.through else ""
     formats = f"{cast.from_dtype} to {cast.to_dtype}{through} ({cast.rounding})"
-    return f"of {made} are those of {source} cast from {formats}"
+    return f"{layers} of {made} {are} of {source} cast from {formats}"
 
 
 def _rearrangements(layers: Iterable[LayerComparison]) -> list[str]:

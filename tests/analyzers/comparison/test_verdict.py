@@ -227,7 +227,7 @@ def test_a_quantised_model_is_told_with_its_scheme_and_its_error_against_the_lea
         "1.03 times the least that its scheme can reach on these weights."
     )
     assert "The relative error of a layer is 0.08 to 0.08, 1.03 to 1.03 times the least." in verdict.figures
-    assert "Beside that 1 layer of B are those of A cast from F32 to F16 (rounded to nearest)." in verdict.figures
+    assert "Beside that 1 layer of B is that of A cast from F32 to F16 (rounded to nearest)." in verdict.figures
 
 
 def test_a_model_that_was_quantised_before_the_other_is_told_the_other_way_round() -> None:
