@@ -421,6 +421,12 @@ def test_cosines_that_unrelated_models_have_too_tell_nothing() -> None:
     assert said(outcomes(alike), scores=[score(WEIGHT_COSINE, 0.75)]).kinship is Kinship.FINE_TUNED
 
 
+def test_turned_signs_are_a_sign_of_kinship() -> None:
+    verdict = said(outcomes(different(2.0, cosine=-0.99)), scores=[score(WEIGHT_COSINE, -0.99)])
+    assert verdict.kinship is Kinship.RELATED
+    assert "signs turned" in verdict.figures[0]
+
+
 def test_the_same_weights_in_another_shape_are_not_identical() -> None:
     reshaped = [
         replace(each, match=replace(each.match, b=replace(each.match.b, rows=2 * each.match.a.rows)))
