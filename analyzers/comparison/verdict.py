@@ -374,7 +374,7 @@ def _kin(case: Case) -> Verdict | None:
     are_alike = cosines and (median(cosines) >= LEAST_COSINE_OF_KIN or len(alike) >= LEAST_SHARED * len(cosines) + 1)
     if are_alike and _cosines_tell(case):
         figures += _closeness_figures(case)
-    if cosines and median(cosines) <= -LEAST_COSINE_OF_VERSIONS:
+    if cosines and median(cosines) < -LEAST_COSINE_OF_VERSIONS:
         figures.append(f"Matched matrices have their signs turned: the median cosine is {median(cosines):.2f}.")
     if case.shared >= LEAST_SHARED:
         figures.append(f"{case.shared:.0%} of the smaller model's weights lie in matrices that the other has, too.")
