@@ -30,7 +30,7 @@ from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
 from jaynes_audit.analyzers.chunks import Layer
 from jaynes_audit.analyzers.comparison.distances import Distances, distances
 from jaynes_audit.analyzers.comparison.exact.exact import compare_exactly, elements_that_differ
-from jaynes_audit.analyzers.comparison.exact.outcome import Exact, Relation, Unread
+from jaynes_audit.analyzers.comparison.exact.outcome import Exact, Relation, Side, Unread
 from jaynes_audit.analyzers.comparison.findings import findings_of as findings_of_changes
 from jaynes_audit.analyzers.comparison.lineage.closeness import closeness_score
 from jaynes_audit.analyzers.comparison.lineage.embeddings import EmbeddingTable, embedding_scores, embedding_table
@@ -66,6 +66,7 @@ NO_WEIGHTS = NotFitted("a report or a sketch archive holds no weights")
 NOT_LOCAL = NotFitted("the weights are not all on this machine; --exact reads them nevertheless")
 NOT_MEASURED = NotFitted("not measured: the very same bytes")
 NO_HISTOGRAM = NotFitted("a report holds no counts of weights")
+COULD_NOT_BE_READ = frozenset({LeftOutReason.REFUSED, LeftOutReason.COULD_NOT_READ})
 UNREAD = NotFitted("it could not be read")
 LEAST_DISTINCT = 256  # magnitudes; what has fewer, such as ones and zeros, is alike in models with nothing in common
 
@@ -147,9 +148,8 @@ class _Counts:
 
     @staticmethod
     def of(histogram: Histogram) -> "_Counts":
-        packed = packed_histogram(
-            histogram, lzma_from_weights=MOST_WEIGHTS
-        )  # to pack tightly takes longer than to read
+        # To pack tightly takes longer than to read the weights.
+        packed = packed_histogram(histogram, lzma_from_weights=MOST_WEIGHTS)
         return _Counts(dtype=histogram.dtype, low_bits=histogram.low_bits, packed=packed)
 
     @property
@@ -220,6 +220,13 @@ class _Side:
         """How many unequal magnitudes each measured layer has, by name."""
         return {layer.name: layer.distinct for layer in self.measured.model.layers}
 
+    def _unread(self) -> list[tuple[str, str]]:
+        """The layers that could not be read when they were measured, if they were, each with the reason."""
+        if "measured" not in vars(self):
+            return []
+        left_out = self.measured.model.left_out
+        return [(each.name, each.explanation) for each in left_out if each.reason in COULD_NOT_BE_READ]
+
     def summary(self, compared_buffers: Collection[str], *, is_read: bool) -> Compared:
         """Say what it is, and what of it was not compared. `is_read` tells whether all its buffers could be read."""
         known = self.operand.known
@@ -229,6 +236,7 @@ class _Side:
             ]
             missing = [(name, IN_NO_SHARD) for name in known.missing]
             defects = [(defect.file, defect.sentence) for defect in known.defects]
+            unread = self._unread()
             return Compared(
                 target=self.operand.target,
                 kind=self.operand.kind,
@@ -238,8 +246,8 @@ class _Side:
                 bytes=sum(tensor.stored_bytes for tensor in known.tensors),
                 dtypes=_dtypes(self.subjects),
                 files=tuple(str(file) for file in known.files),
-                not_compared=(*left_out, *missing, *defects),
-                complete=is_read and not (missing or defects or known.undecoded),
+                not_compared=(*left_out, *missing, *defects, *unread),
+                complete=is_read and not (missing or defects or unread or known.undecoded),
             )
         model = self.measured.model
         return Compared(
@@ -389,20 +397,25 @@ def _buffer(name: str, a: Tensor, b: Tensor, sources: Sources) -> BufferComparis
 def _same_content(matching: Matching, a: _Side, b: _Side, not_exact: NotFitted) -> list[Exact | NotFitted]:
     """Where weights are not compared one by one, the hashes of equal layers still tell that they are."""
     of_a, of_b = _by_name(a.measured.model), _by_name(b.measured.model)
-    return [
-        Exact(relation=Relation.IDENTICAL) if _content(of_a, match.a) == _content(of_b, match.b) else not_exact
-        for match in matching.matches
-    ]
+    outcomes: list[Exact | NotFitted] = []
+    for match in matching.matches:
+        layer_a, layer_b = of_a.get(match.a.name), of_b.get(match.b.name)
+        if layer_a is None or layer_b is None:
+            outcomes.append(Unread(UNREAD.reason, Side.A if layer_a is None else Side.B))
+        elif _content(layer_a) == _content(layer_b):
+            outcomes.append(Exact(relation=Relation.IDENTICAL))
+        else:
+            outcomes.append(not_exact)
+    return outcomes
 
 
 def _by_name(model: ModelRecord) -> dict[str, LayerRecord]:
     return {layer.name: layer for layer in model.layers}
 
 
-def _content(layers: Mapping[str, LayerRecord], subject: Subject) -> tuple[object, ...]:
-    """What layers with the very same bytes share: an unread layer shares it with no other."""
-    layer = layers.get(subject.name)
-    return (layer.content, layer.dtype, layer.rows, layer.columns) if layer else (object(),)
+def _content(layer: LayerRecord) -> tuple[str, str, int, int]:
+    """What layers with the very same bytes share."""
+    return layer.content, layer.dtype, layer.rows, layer.columns
 
 
 def _side_by_side(
@@ -466,7 +479,7 @@ def _contents(model: ModelRecord) -> Counter[tuple[object, ...]]:
     weights: Counter[tuple[object, ...]] = Counter()
     for layer in model.layers:
         if layer.role in HIDDEN_LAYERS and layer.fan_in and layer.distinct >= LEAST_DISTINCT:
-            weights[layer.content, layer.dtype, layer.rows, layer.columns] += layer.weights
+            weights[_content(layer)] += layer.weights
     return weights
 
 

@@ -446,6 +446,18 @@ def test_a_file_that_shrinks_while_it_is_read_is_not_called_the_same(base: str, 
     record(found)
 
 
+def test_what_could_not_be_measured_makes_a_model_incomplete_when_weights_are_not_compared(
+    base: str, tmp_path: Path
+) -> None:
+    copy = Path(write(tmp_path / "copy.safetensors", network()))
+    operands = [*open_operands(base), *open_operands(str(copy))]
+    copy.write_bytes(copy.read_bytes()[:-100_000])
+    (found,) = compare(operands, Manner(jobs=1, io=Io.PREAD, exact=False))
+    assert (found.a.complete, found.b.complete) == (True, False)
+    assert any("became shorter" in why for _, why in found.b.not_compared)
+    assert found.verdict.kinship is Kinship.CANNOT_BE_SAID
+
+
 def test_models_without_weights_cannot_be_judged(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{name}.safetensors", {POSITIONS: np.arange(8, dtype=np.int64)}) for name in "ab"]
     found = pair(*paths)
