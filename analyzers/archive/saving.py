@@ -28,12 +28,20 @@ from jaynes_audit.analyzers.archive.contents import (
 from jaynes_audit.analyzers.archive.packing import packed_histogram, packed_magnitudes, used_low_bits_of
 from jaynes_audit.analyzers.checkpoints import Checkpoint
 from jaynes_audit.analyzers.checkpoints.quoted import quoted_path
+from jaynes_audit.analyzers.chunks import Layer
 from jaynes_audit.analyzers.distributions.moments import LogMomentErrors, LogMoments, NotFitted
 from jaynes_audit.analyzers.dtypes import Dtype
 from jaynes_audit.analyzers.errors import RefusedFile, UsageError
 from jaynes_audit.analyzers.layer_audit import MeasuredLayer, Scales
 from jaynes_audit.analyzers.pieces import Dissected, Failed
 from jaynes_audit.analyzers.sketch.histogram import Histogram
+
+# Of a layer with so many weights or more the archive takes at most so small a part of their bytes in bf16.
+LARGE_LAYER = 1_000_000
+MOST_SHARE = 1 / 500
+BF16_BYTES = 2
+FACTS_BYTES = 1_200  # what a layer takes beside its counts, in a file of its own; measured
+NO_ROOM = "its anatomy was not kept: it would make the sketch archive larger than 1/500 of the weights in bf16"
 
 HEADER_ALIGNMENT = 8  # bytes; the safetensors library pads its headers to as many
 
@@ -47,6 +55,7 @@ class Keeper:
     def __init__(self) -> None:
         self._layers: list[LayerContents] = []
         self._histograms: list[bytes] = []
+        self._sizes: dict[str, int] = {}
         self._failures: dict[str, FailureContents] = {}
         self._anatomies: list[AnatomyContents] = []
         self._residuals: list[bytes] = []
@@ -55,6 +64,7 @@ class Keeper:
         """Keep a layer that was read."""
         packed = packed_histogram(histogram)
         self._histograms.append(packed)
+        self._sizes[layer.name] = len(packed)
         self._layers.append(_layer(layer, histogram, len(packed)))
 
     def outcome(self, outcome: Dissected | Failed) -> None:
@@ -70,8 +80,17 @@ class Keeper:
             self._anatomies.append(AnatomyContents(name=name, reason=outcome.anatomy.reason))
         else:
             packed = packed_magnitudes(outcome.anatomy.residual_magnitudes)
-            self._residuals.append(packed)
-            self._anatomies.append(AnatomyContents(name=name, residual=_residual(outcome.anatomy, len(packed))))
+            if self._has_room(outcome.layer, len(packed)):
+                self._residuals.append(packed)
+                self._anatomies.append(AnatomyContents(name=name, residual=_residual(outcome.anatomy, len(packed))))
+            else:
+                self._anatomies.append(AnatomyContents(name=name, reason=NO_ROOM))
+
+    def _has_room(self, layer: Layer, residual_bytes: int) -> bool:
+        """Whether the counts of what is left of a layer fit in the share that a large one may take."""
+        weights = layer.extent.weights
+        size = self._sizes[layer.name] + residual_bytes + FACTS_BYTES
+        return weights < LARGE_LAYER or size <= MOST_SHARE * BF16_BYTES * weights
 
     def archive(self, checkpoint: Checkpoint) -> bytes:
         """Give the sketch archive of the checkpoint whose audit was heard."""

@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from jaynes_audit.analyzers.anatomy import Anatomy
+from jaynes_audit.analyzers.archive.archive import open_archive
+from jaynes_audit.analyzers.archive.audited import audit_archive
 from jaynes_audit.analyzers.archive.saving import Keeper
 from jaynes_audit.analyzers.audit import audit_checkpoint
 from jaynes_audit.analyzers.dtypes import Dtype
@@ -52,8 +55,22 @@ def test_the_size_is_the_documented_one(tmp_path: Path, law: str, dtype: Dtype, 
     documented = int(figures.split(" | ")[side // 2048].split()[0].replace(",", ""))
     size = archive_bytes(tmp_path, dtype, drawn(law, side))
     assert size == pytest.approx(documented, rel=DRAWN)
-    if dtype is Dtype.BF16 and law != "lognormal":
+    if dtype is Dtype.BF16:
         assert size <= side * side * BF16_BYTES / 500
+
+
+@pytest.mark.parametrize(("side", "is_kept"), [(512, True), (1024, False), (1300, True)])
+def test_an_anatomy_is_kept_where_the_archive_stays_small(tmp_path: Path, side: int, is_kept: bool) -> None:  # noqa: FBT001
+    name = "model.layers.0.mlp.up_proj.weight"
+    model = checkpoint(tmp_path, {name: stored(drawn("lognormal", side), Dtype.BF16)})
+    keeper = Keeper()
+    of_weights = audit_checkpoint(model, on_measured=keeper.measured, on_outcome=keeper.outcome)
+    path = tmp_path / "model.sketches.safetensors"
+    path.write_bytes(keeper.archive(model))
+    [layer], [original] = audit_archive(open_archive(path)).layers, of_weights.layers
+    assert isinstance(original.evidence.anatomy, Anatomy)
+    assert isinstance(layer.evidence.anatomy, Anatomy) is is_kept
+    assert layer.counts == original.counts
 
 
 def test_many_small_matrices_take_an_eighth_of_their_own_size(tmp_path: Path) -> None:
