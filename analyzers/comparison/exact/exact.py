@@ -91,11 +91,6 @@ class _Seen:
         return self.pair.a.extent.weights if may_have_rank else 0
 
 
-def bytes_to_compare(pairs: Sequence[tuple[Layer, Layer]]) -> int:
-    """Add up the bytes that the first pass reads, for whoever wants to show how far it is."""
-    return sum(stretch.bytes for a, b in pairs if isinstance(pair := paired(a, b), Pair) for stretch in stretches(pair))
-
-
 def compare_exactly(
     pairs: Sequence[tuple[Layer, Layer]],
     *,

@@ -1,7 +1,7 @@
 """Two layers -> RankProfile: how many directions hold the difference of two matrices."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,6 @@ CAUGHT = 0.99  # share of the difference in the sketch from which its singular v
 FLOAT32_FLOOR = 2.0**-17  # of the greatest singular value: float32 products tell no smaller ones from nothing
 LARGEST_FALL = 10  # from one singular value to the next, where both are directions of the difference ...
 EDGES = 8  # ... and the next is less than so many times what independent rounding gives
-GRID = 1 << 14  # angles at which the law of Marchenko and Pastur is summed
 
 EXPONENT_BITS = np.uint32(0x7F800000)  # of a float32
 LEAST_EXPONENT = -126  # of a normal float32, which the difference is taken to
@@ -73,22 +72,6 @@ def rank_profile(a: Layer, b: Layer, sources: Sources) -> RankProfile | NotFitte
         rank=min(above, ranks[-1]),
         rank_is_bound=above >= ranks[-1],
     )
-
-
-def energy_of_noise(rows: int, columns: int, ranks: Sequence[int]) -> tuple[float, ...]:
-    """Give the energy profile of a matrix of independent weights of one variance: what no direction holds for itself.
-
-    By the law of Marchenko and Pastur (1967) for its squared singular values, which large matrices follow. With ratio
-    y = least side / greatest side they are 1 + y + 2 sqrt(y) cos(angle), at a density of (2/pi) sin^2(angle) / value
-    over angles from 0 to pi.
-    """
-    least, greatest = sorted((rows, columns))
-    ratio = least / greatest
-    angle = (np.arange(GRID) + 0.5) * (math.pi / GRID)
-    share = np.sin(angle) ** 2 / (1 + ratio + 2 * math.sqrt(ratio) * np.cos(angle))
-    number = np.cumsum(share) / share.sum()
-    energy = (angle - np.sin(angle) * np.cos(angle)) / math.pi
-    return tuple(float(np.interp(rank / least, number, energy)) for rank in ranks)
 
 
 def _ranks(rows: int, columns: int) -> tuple[int, ...]:

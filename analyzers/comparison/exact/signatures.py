@@ -73,11 +73,6 @@ def signatures(layer: Layer, sources: Sources, form: Dtype, colours: Signatures 
     return Signatures(rows=rows, columns=columns)
 
 
-def row_signatures(layer: Layer, sources: Sources) -> Hashes:
-    """Sign the rows of a layer, in the format that they have. Raises what `Readable.read` raises."""
-    return signatures(layer, sources, compared_as(layer.extent.dtype)).rows
-
-
 def sums_of_codes(layer: Layer, sources: Sources, form: Dtype, *, stop_row: int) -> Signatures:
     """Add up the codes of the weights in each row before `stop_row`, and in each column.
 

@@ -9,7 +9,7 @@ from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
 from jaynes_audit.analyzers.chunks import Layer, layers_of
 from jaynes_audit.analyzers.comparison.exact import rank
 from jaynes_audit.analyzers.comparison.exact.outcome import RankProfile
-from jaynes_audit.analyzers.comparison.exact.rank import RANKS, energy_of_noise, rank_profile
+from jaynes_audit.analyzers.comparison.exact.rank import RANKS, rank_profile
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.dtypes import Dtype
 from tests.support.checkpoints import stored, write_file
@@ -163,11 +163,3 @@ def test_what_has_no_profile_says_why(tmp_path: Path) -> None:
         outcome = profile(tmp_path, one, two)
         assert isinstance(outcome, NotFitted)
         assert reason in outcome.reason
-
-
-@pytest.mark.parametrize("shape", [(400, 400), (300, 900)])
-def test_the_energy_of_noise_is_that_of_gaussian_matrices(shape: tuple[int, int]) -> None:
-    singular = np.linalg.svd(np.random.default_rng(5).standard_normal(shape), compute_uv=False)
-    exact = np.cumsum(singular**2) / (singular**2).sum()
-    ranks = (1, 8, 64, 200, min(shape))
-    assert energy_of_noise(*shape, ranks) == pytest.approx([exact[rank - 1] for rank in ranks], rel=0.02)

@@ -14,7 +14,6 @@ from jaynes_audit.analyzers.chunks import Layer, layers_of
 from jaynes_audit.analyzers.comparison.exact import rearrangement, signatures
 from jaynes_audit.analyzers.comparison.exact.outcome import Rearrangement
 from jaynes_audit.analyzers.comparison.exact.rearrangement import rearrangement_of
-from jaynes_audit.analyzers.comparison.exact.signatures import row_signatures
 from jaynes_audit.analyzers.dtypes import Dtype
 from tests.support.checkpoints import Stored, stored, write_file
 from tests.support.weights import REAL, decoded, encoded
@@ -240,8 +239,8 @@ def test_signatures_of_rows_do_not_depend_on_the_order_of_columns(tmp_path: Path
     a[5] = a[4][::-1]
     order = DICE.permutation(COLUMNS)
     with Sources(Io.PREAD) as sources:
-        one, other = (row_signatures(layer(tmp_path / "a", stored(each)), sources) for each in (a, a))
+        one = signatures.signatures(layer(tmp_path / "a", stored(a)), sources, Dtype.F32).rows
         assert len(set(one.tolist())) == ROWS - 1
         assert one[4] == one[5]
-        other = row_signatures(layer(tmp_path / "b", stored(a[:, order])), sources)
+        other = signatures.signatures(layer(tmp_path / "b", stored(a[:, order])), sources, Dtype.F32).rows
     assert one.tolist() == other.tolist()
