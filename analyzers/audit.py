@@ -133,7 +133,8 @@ class Coverage:
 class Audit:
     """What is known of one checkpoint. Iterating gives its layers, numbered names in numerical order.
 
-    `commit` is the Hub's name of the version that was read; empty for a checkpoint on this machine.
+    `commit` is the Hub's name of the version that was read; empty for a checkpoint on this machine. `configs` are the
+    parsed config.json files, as in `Checkpoint`, and `pickles` names the files whose weights are stored as pickles.
     """
 
     target: str
@@ -149,6 +150,8 @@ class Audit:
     aliases: Mapping[str, str]
     defects: tuple[Defect, ...]
     remarks: tuple[str, ...]
+    configs: Mapping[str, Mapping[str, object]]
+    pickles: tuple[str, ...]
 
     def __iter__(self) -> Iterator[LayerAudit]:
         """Give the layers one by one."""
@@ -565,6 +568,8 @@ class _Result:
             aliases=checkpoint.aliases,
             defects=defects,
             remarks=checkpoint.remarks,
+            configs=checkpoint.configs,
+            pickles=checkpoint.pickles,
         )
 
 
@@ -649,4 +654,6 @@ def _defects(failures: Iterable[Failed]) -> list[Defect]:
 
 def numbered(name: str) -> list[tuple[int, str]]:
     """Give a sort key that puts layer 2 before layer 10."""
-    return [(int(run), "") if run.isdecimal() else (-1, run) for run in re.split("([0-9]{1,18})", name)]
+    return [
+        (int(run), "") if run.isascii() and run.isdecimal() else (-1, run) for run in re.split("([0-9]{1,18})", name)
+    ]

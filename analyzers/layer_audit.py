@@ -17,9 +17,12 @@ from jaynes_audit.analyzers.distributions.moments import LogMomentErrors, NotFit
 from jaynes_audit.analyzers.distributions.ranking import Ranking
 from jaynes_audit.analyzers.dtypes import SMALL_FLOATS, Dtype
 from jaynes_audit.analyzers.layer_verdict import LayerVerdict, Residual, judge, not_judged
+from jaynes_audit.analyzers.misreading import misread
 from jaynes_audit.analyzers.roles import HIDDEN_LAYERS, Role
 from jaynes_audit.analyzers.sketch.extent import Extent
-from jaynes_audit.analyzers.sketch.histogram import count_special_together
+from jaynes_audit.analyzers.sketch.grid import LOW_BITS
+from jaynes_audit.analyzers.sketch.histogram import Histogram, Magnitudes, count_special_together
+from jaynes_audit.analyzers.sketch.probe import Probe, projected
 from jaynes_audit.analyzers.sketch.sketch import Sketch
 
 # The rms of so few weights is decided by the largest of them, and to divide by it makes a skewness of its own: -0.07 to
@@ -109,11 +112,17 @@ class MeasuredLayer:
     magnitude, `rms` the root of the mean square of the finite weights. `content` is a hash of the stored weights.
     `declared_sd` is the standard deviation of the initial weights that config.json declares, if it does. `dtype` is
     what the weights are stored in; the label of the quantiser where there is one, and `codes` then tells of its codes.
+    `start` is where in the file the tensor's first byte is, and `stored_bytes` how many it takes; `unused_bits` counts
+    the low mantissa bits that are zero in every weight. `probe` tells where in a matrix its large weights stand.
+    `prominence` is `largest` over the root of the mean square of all other finite weights, 0 where these are all zero.
+    `misread` says what the bits look like where they do not look like weights of their format; else it is empty.
     """
 
     name: str
     tensor: str
     file: str
+    start: int
+    stored_bytes: int
     dtype: str
     role: Role
     stack: str
@@ -127,8 +136,12 @@ class MeasuredLayer:
     counts: WeightCounts
     largest: float
     rms: float
+    prominence: float
     content: str
+    unused_bits: int
+    misread: str
     scales: Scales | NotFitted
+    probe: Probe | NotFitted
     fit: LognormalFit | NotFitted
     errors: LogMomentErrors | NotFitted
     declared_sd: float | None
@@ -161,10 +174,10 @@ class LayerAudit(MeasuredLayer):
 def measure_layers(layers: Sequence[Layer], sketches: Sequence[Sketch], criterion: Criterion) -> list[MeasuredLayer]:
     """Fit and count layers from their sketches. Many small ones at once cost far less than one by one."""
     count_special_together([each.histogram for each in sketches])
-    measured = zip(layers, sketches, _scales(sketches), fit_with_errors(sketches), strict=True)
+    measured = zip(layers, sketches, _scales(sketches), probes_of(sketches), fit_with_errors(sketches), strict=True)
     return [
-        _measured(layer, each, criterion, scales=scales, fit=fit, errors=errors)
-        for layer, each, scales, (fit, errors) in measured
+        _measured(layer, each, criterion, scales=scales, probe=probe, fit=fit, errors=errors)
+        for layer, each, scales, probe, (fit, errors) in measured
     ]
 
 
@@ -234,6 +247,7 @@ def _measured(
     criterion: Criterion,
     *,
     scales: Scales | NotFitted,
+    probe: Probe | NotFitted,
     fit: LognormalFit | NotFitted,
     errors: LogMomentErrors | NotFitted,
 ) -> MeasuredLayer:
@@ -243,6 +257,8 @@ def _measured(
         name=layer.name,
         tensor=layer.tensor.name,
         file=str(layer.tensor.file),
+        start=layer.tensor.start,
+        stored_bytes=layer.tensor.stored_bytes,
         dtype=layer.tensor.stored_as,
         role=part.role,
         stack=part.stack,
@@ -255,8 +271,12 @@ def _measured(
         counts=counts,
         largest=summary.largest,
         rms=_rms(summary, counts),
+        prominence=_prominence(summary.histogram.magnitudes, counts),
         content=f"{summary.content:032x}",
+        unused_bits=_unused_bits(summary.histogram),
+        misread=misread(summary.histogram, fit),
         scales=scales,
+        probe=probe,
         fit=fit,
         errors=errors,
         declared_sd=layer.declared_sd,
@@ -305,6 +325,17 @@ def _rms(summary: Sketch, counts: WeightCounts) -> float:
     return float(np.sqrt(np.dot(squares, magnitudes.tallies) / finite))
 
 
+def _prominence(magnitudes: Magnitudes, counts: WeightCounts) -> float:
+    if not magnitudes.codes.size:
+        return 0.0
+    values = magnitudes.grid.value[magnitudes.codes]
+    squares = (values / values[-1]) ** 2  # of the greatest, so that none overflows
+    # Without a difference of large sums: where one weight is 1e38 times as large as the rest, nothing would be left.
+    of_others = float(np.dot(squares[:-1], magnitudes.tallies[:-1])) + int(magnitudes.tallies[-1] - 1)
+    others = counts.weights - counts.infinite - counts.nan - 1
+    return math.sqrt(others / of_others) if of_others else 0.0
+
+
 def _scales(sketches: Sequence[Sketch]) -> list[Scales | NotFitted]:
     scales: list[Scales | NotFitted] = [NotFitted("no rows and columns of their own")] * len(sketches)
     alike: dict[Extent, list[int]] = defaultdict(list)
@@ -321,6 +352,59 @@ def _scales(sketches: Sequence[Sketch]) -> list[Scales | NotFitted]:
                 row_log_sd=row_log_sd, column_log_sd=column_log_sd, zero_rows=zero_rows, zero_columns=zero_columns
             )
     return scales
+
+
+def probes_of(sketches: Sequence[Sketch]) -> list[Probe | NotFitted]:
+    """Give the probe of every matrix whose rows and columns have sums of squares of their own."""
+    probes: list[Probe | NotFitted] = [NotFitted("no rows and columns of their own")] * len(sketches)
+    alike: dict[Extent, list[int]] = defaultdict(list)
+    for index, each in enumerate(sketches):
+        if each.row_squares.size:
+            alike[each.extent].append(index)
+    for indices in alike.values():
+        of_rows = projected(np.stack([sketches[index].row_squares for index in indices]))
+        of_columns = projected(np.stack([sketches[index].column_squares for index in indices]))
+        for index, rows, columns in zip(indices, of_rows.tolist(), of_columns.tolist(), strict=True):
+            noise = _relative_fourth_moment(sketches[index].histogram)
+            probes[index] = Probe(
+                rows=tuple(map(_in_short, rows)), columns=tuple(map(_in_short, columns)), noise=_in_short(noise)
+            )
+    return probes
+
+
+def _in_short(number: float) -> float:
+    """A number with the seven digits that all writers keep of a probe; the kernels may differ in those beyond."""
+    return float(f"{number:.6e}")
+
+
+def _relative_fourth_moment(histogram: Histogram) -> float:
+    """Root of the sum of fourth powers over the sum of squares, from counts; 0 where all weights are zero."""
+    magnitudes = histogram.magnitudes
+    if not magnitudes.codes.size:
+        return 0.0
+    values = magnitudes.grid.value[magnitudes.codes]
+    squares = (values / values[-1]) ** 2  # of the greatest: fourth powers stay in range
+    return float(np.sqrt(np.dot(squares**2, magnitudes.tallies)) / np.dot(squares, magnitudes.tallies))
+
+
+# Mantissa bits that a code on the grid has, beside the low half of a float32.
+CODE_MANTISSA_BITS = {Dtype.F16: 10, Dtype.BF16: 7, Dtype.F32: 7}
+
+
+def _unused_bits(histogram: Histogram) -> int:
+    """Low mantissa bits that are zero in all weights; of formats other than these three nothing is said: 0."""
+    mantissa = CODE_MANTISSA_BITS.get(histogram.dtype)
+    if mantissa is None:
+        return 0
+    if histogram.low_bits:
+        return _trailing_zeros(histogram.low_bits, LOW_BITS)
+    codes = histogram.magnitudes.codes
+    of_codes = _trailing_zeros(int(np.bitwise_or.reduce(codes)), mantissa) if codes.size else 0
+    return of_codes + LOW_BITS if histogram.dtype is Dtype.F32 and codes.size else of_codes
+
+
+def _trailing_zeros(bits: int, most: int) -> int:
+    return min(most, (bits & -bits).bit_length() - 1) if bits else most
 
 
 def _log_sds(squares: npt.NDArray[np.float64]) -> list[tuple[float, int]]:

@@ -8,7 +8,12 @@ import typer
 
 from jaynes_audit.analyzers.errors import UsageError
 from jaynes_audit.cli.commands.audit import audit
+from jaynes_audit.cli.commands.baseline import baseline_app
 from jaynes_audit.cli.commands.compare import compare
+from jaynes_audit.cli.commands.config import config_app
+from jaynes_audit.cli.commands.gate import gate
+from jaynes_audit.cli.commands.render import render
+from jaynes_audit.cli.commands.rule import rule
 from jaynes_audit.cli.commands.sample import sample
 from jaynes_audit.cli.commands.schema import schema
 from jaynes_audit.cli.exit_codes import ClosedPipe, ExitCode
@@ -20,6 +25,11 @@ app = typer.Typer(
 )
 app.command("audit")(audit)
 app.command("compare")(compare)
+app.command("gate")(gate)
+app.add_typer(baseline_app, name="baseline")
+app.add_typer(config_app, name="config")
+app.command("rule")(rule)
+app.command("render")(render)
 app.command("sample")(sample)
 app.command("schema")(schema)
 
@@ -58,5 +68,11 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def _used(arguments: Sequence[str]) -> str:
+    """The command that was used, as far as it is one: its help tells how it is meant."""
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    first, second = (*arguments[:2], "", "")[:2]
+    if first in groups:
+        inner = {command.name for command in groups[first].registered_commands} if groups[first] else set()
+        return " ".join(["jaynes", first, *([second] if second in inner else [])])
     commands = {command.name for command in app.registered_commands}
-    return " ".join(["jaynes", *(argument for argument in arguments[:1] if argument in commands)])
+    return " ".join(["jaynes", *([first] if first in commands else [])])

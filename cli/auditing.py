@@ -1,10 +1,15 @@
 """Targets -> report: each checkpoint opened, audited, judged and recorded; what fails stops nobody else."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import msgspec
 
 from jaynes_audit.analyzers.archive.archive import Archive, open_target
 from jaynes_audit.analyzers.archive.audited import audit_archive
@@ -19,24 +24,40 @@ from jaynes_audit.analyzers.audit import (
     journal_of,
     unheard,
 )
+from jaynes_audit.analyzers.baseline.entry import StoredBaseline
+from jaynes_audit.analyzers.baseline.keeping import Keeper as BaselineKeeper
+from jaynes_audit.analyzers.baseline.keeping import baseline_of
+from jaynes_audit.analyzers.baseline.places import is_git_reference, read_baseline
 from jaynes_audit.analyzers.checkpoints import Checkpoint, HubAccess, expand
+from jaynes_audit.analyzers.checkpoints.pytorch.allowed import allowing
+from jaynes_audit.analyzers.checkpoints.quoted import quoted_path
 from jaynes_audit.analyzers.checkpoints.windows import Io
 from jaynes_audit.analyzers.claim import try_claim
 from jaynes_audit.analyzers.distributions.histogram_fit import HistogramBins
 from jaynes_audit.analyzers.errors import JaynesError, UsageError
+from jaynes_audit.analyzers.gate import Held, about_the_run, judge
 from jaynes_audit.analyzers.journal import Journal
-from jaynes_audit.analyzers.layer_audit import Criterion
+from jaynes_audit.analyzers.layer_audit import Criterion, MeasuredLayer
+from jaynes_audit.analyzers.model_name import model_name
+from jaynes_audit.analyzers.pieces import Dissected, Failed
 from jaynes_audit.analyzers.record import (
     FailureRecord,
+    ModelRecord,
     ReportRecord,
     Tool,
     claim_record,
     failure_record,
+    finding_record,
     record_of,
     ruler_records,
 )
-from jaynes_audit.analyzers.verdict import findings_of
-from jaynes_audit.cli.exit_codes import CouldNotWrite, exit_code_of, outcome_of
+from jaynes_audit.analyzers.record.placing import placed, placed_in_file
+from jaynes_audit.analyzers.record.report import BaselineRecord, TimingRecord
+from jaynes_audit.analyzers.record.texts import text
+from jaynes_audit.analyzers.rules import Finding
+from jaynes_audit.analyzers.rules.policy import Policy
+from jaynes_audit.analyzers.sketch.histogram import Histogram
+from jaynes_audit.cli.exit_codes import CouldNotWrite, FailOn, exit_code_of, outcome_of
 from jaynes_audit.cli.outputs import Format, Output
 from jaynes_audit.cli.progress import progress
 
@@ -45,21 +66,81 @@ RESUMED_FROM_BYTES = 1 << 30  # smaller files are read again in about a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What to audit, and how."""
+class Reading:
+    """How checkpoints are read, and which part of them."""
 
-    targets: Sequence[str]
     selection: Selection
     criterion: Criterion
-    anatomy: bool
-    bins: HistogramBins | None
     jobs: int | None
     io: Io
     access: HubAccess
-    headers_only: bool
     resume: bool | None
-    save_sketches: Path | None
     show_progress: bool
+    headers_only: bool = False
+    allow_global: Sequence[str] = ()
+    anatomy: bool = False
+    bins: HistogramBins | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """By which rules what was read is judged.
+
+    `place` is where the policy is written, or empty. `baseline` is where the baseline is, with `{name}` for the model's
+    name; empty for none. `only_from_git` refuses one that is not read from a revision.
+    """
+
+    policy: Policy
+    place: str
+    fail_on: FailOn
+    today: date
+    baseline: str = ""
+    only_from_git: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to audit, how, and what counts as a failure."""
+
+    command: Literal["audit", "gate"]
+    targets: Sequence[str]
+    reading: Reading
+    judging: Judging
+    save_sketches: Path | None = None
+    timing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A model that was read, what the rules object to in it, and the baseline it was held against.
+
+    `seconds` went into the reading and into the judging.
+    """
+
+    audit: Audit
+    findings: tuple[Finding, ...]
+    against: StoredBaseline | None
+    seconds: tuple[float, float]
+
+
+class Listeners:
+    """What is kept of an audit beside its result: the sketches of an archive, the numbers of a baseline."""
+
+    def __init__(self, *, archive: bool, baseline: bool) -> None:
+        self.archive = Keeper() if archive else None
+        self.baseline = BaselineKeeper() if baseline else None
+
+    def measured(self, layer: MeasuredLayer, histogram: Histogram) -> None:
+        """Keep what is wanted of a layer that was read."""
+        if self.archive:
+            self.archive.measured(layer, histogram)
+        if self.baseline:
+            self.baseline.keep(layer, histogram)
+
+    @property
+    def outcome(self) -> Callable[[Dissected | Failed], None]:
+        """What is told of layers that were read once more."""
+        return self.archive.outcome if self.archive else unheard
 
 
 def report_on(request: Request) -> ReportRecord:
@@ -67,63 +148,39 @@ def report_on(request: Request) -> ReportRecord:
 
     Raises UsageError and CouldNotWrite, before anything is read, where the sketches cannot be saved as asked.
     """
-    locations = list(_locations(request.targets))
+    locations = list(locations_of(request.targets))
     if request.save_sketches:
         _refuse_saving(request.save_sketches, locations, request)
     results = list(_results(locations, request))
-    audits = [each for each in results if isinstance(each, Audit)]
+    judged = [each for each in results if isinstance(each, Judged)]
     failures = [each for each in results if isinstance(each, FailureRecord)]
-    models = [record_of(audit, findings_of(audit)) for audit in audits]
-    outcome = outcome_of(models, failures)
+    models = [_record(each) for each in judged]
+    judging = request.judging
+    of_the_run = about_the_run(
+        judging.policy,
+        [finding for each in judged for finding in each.findings],
+        today=judging.today,
+        is_whole=not failures and request.reading.selection.is_everything,
+    )
+    run_findings = placed_in_file([finding_record(finding) for finding in of_the_run], judging.place)
+    outcome = outcome_of(models, failures, run_findings, judging.fail_on)
     return ReportRecord(
         tool=Tool(name=DISTRIBUTION, version=version(DISTRIBUTION)),
         rulers=ruler_records(),
         models=models,
-        claim=claim_record(try_claim(audits)) if len(audits) > 1 else None,
+        claim=claim_record(try_claim([each.audit for each in judged])) if len(judged) > 1 else None,
         failures=failures,
+        findings=run_findings,
+        command=request.command,
+        fail_on=judging.fail_on.value,
+        timing=[_timing(each) for each in judged] if request.timing else None,
         exit_code=outcome.code,
         exit_reason=outcome.reason,
     )
 
 
-def _refuse_saving(path: Path, locations: Sequence[str | FailureRecord], request: Request) -> None:
-    if request.headers_only:
-        raise UsageError("--headers-only reads no weight, so there are no sketches to save; give one of the two")
-    if len(locations) > 1:
-        raise UsageError(f"--save-sketches keeps one model, and {len(locations):,} targets are named; name one")
-    Output(format=Format.JSON, path=path).check()
-    refuse_place(path, next((each for each in locations if isinstance(each, str)), ""))
-
-
-def _results(locations: Iterable[str | FailureRecord], request: Request) -> Iterator[Audit | FailureRecord]:
-    for location in locations:
-        if isinstance(location, FailureRecord):
-            yield location
-            continue
-        keeper = Keeper() if request.save_sketches else None
-        try:
-            known = open_target(location, request.access)
-            yield (
-                _audited_archive(known, request, keeper)
-                if isinstance(known, Archive)
-                else _audited(known, request, keeper)
-            )
-            if request.save_sketches and keeper:
-                checkpoint = known.checkpoint if isinstance(known, Archive) else known
-                _save(request.save_sketches, keeper.archive(checkpoint))
-        except JaynesError as error:
-            yield failure_record(location, str(error), exit_code_of(error))
-
-
-def _save(path: Path, content: bytes) -> None:
-    try:
-        save(path, content)
-    except OSError as error:
-        raise CouldNotWrite(f"the sketches cannot be saved to {str(path)!r}: {error.strerror or error}") from error
-
-
-def _locations(targets: Iterable[str]) -> Iterator[str | FailureRecord]:
-    """The checkpoints that the targets mean, each once, and the targets that mean none."""
+def locations_of(targets: Iterable[str]) -> Iterator[str | FailureRecord]:
+    """Give the checkpoints that the targets mean, each once, and the targets that mean none."""
     seen: set[str] = set()
     for target in targets:
         try:
@@ -135,48 +192,139 @@ def _locations(targets: Iterable[str]) -> Iterator[str | FailureRecord]:
         seen.update(locations)
 
 
-def _audited_archive(archive: Archive, request: Request, keeper: Keeper | None) -> Audit:
-    if request.headers_only:
-        return headers_of(archive.checkpoint, selection=request.selection, criterion=request.criterion)
-    return audit_archive(
-        archive,
-        selection=request.selection,
-        criterion=request.criterion,
-        dissect=request.anatomy,
-        bins=request.bins,
-        on_measured=keeper.measured if keeper else unheard,
-        on_outcome=keeper.outcome if keeper else unheard,
+def audited(location: str, reading: Reading, listeners: Listeners) -> tuple[Audit, Checkpoint]:
+    """Read what stands at a location. Raises JaynesError."""
+    with allowing(reading.allow_global):
+        known = open_target(location, reading.access)
+    if isinstance(known, Archive):
+        return _audited_archive(known, reading, listeners), known.checkpoint
+    return _audited(known, reading, listeners), known
+
+
+def _timing(judged: Judged) -> TimingRecord:
+    reading, judging = judged.seconds
+    return TimingRecord(target=text(judged.audit.target), reading=reading, judging=judging)
+
+
+def _record(judged: Judged) -> ModelRecord:
+    audit, against = judged.audit, judged.against
+    record = record_of(audit, judged.findings)
+    if against and against.remark:
+        record = msgspec.structs.replace(record, remarks=[*record.remarks, text(against.remark)])
+    return msgspec.structs.replace(
+        record,
+        findings=placed(
+            record.findings,
+            audit,
+            model=model_name(audit.target),
+            baseline_place=against.place if against else "",
+            lines=against.lines if against else {},
+        ),
+        baseline=BaselineRecord(
+            place=against.place,
+            model=against.baseline.model,
+            statistics=against.baseline.statistics,
+            layers=len(against.baseline.entries),
+            digest=against.digest,
+        )
+        if against
+        else None,
     )
 
 
-def _audited(checkpoint: Checkpoint, request: Request, keeper: Keeper | None) -> Audit:
-    if request.headers_only:
-        return headers_of(checkpoint, selection=request.selection, criterion=request.criterion)
+def _refuse_saving(path: Path, locations: Sequence[str | FailureRecord], request: Request) -> None:
+    if request.reading.headers_only:
+        raise UsageError("--headers-only reads no weight, so there are no sketches to save; give one of the two")
+    if len(locations) > 1:
+        raise UsageError(f"--save-sketches keeps one model, and {len(locations):,} targets are named; name one")
+    Output(format=Format.JSON, path=path).check()
+    refuse_place(path, next((each for each in locations if isinstance(each, str)), ""))
+
+
+def _results(locations: Iterable[str | FailureRecord], request: Request) -> Iterator[Judged | FailureRecord]:
+    for location in locations:
+        if isinstance(location, FailureRecord):
+            yield location
+            continue
+        try:
+            yield _judged(location, request)
+        except JaynesError as error:
+            yield failure_record(location, str(error), exit_code_of(error))
+
+
+def _judged(location: str, request: Request) -> Judged:
+    judging = request.judging
+    place = judging.baseline.replace("{name}", model_name(location))
+    against = _baseline(place, judging) if place else None  # before hours of reading
+    started = perf_counter()
+    listeners = Listeners(archive=request.save_sketches is not None, baseline=against is not None)
+    audit, checkpoint = audited(location, request.reading, listeners)
+    if request.save_sketches and listeners.archive:
+        _save(request.save_sketches, listeners.archive.archive(checkpoint))
+    read = perf_counter()
+    held = Held(against=against, now=baseline_of(audit, listeners.baseline)) if against and listeners.baseline else None
+    findings = judge(audit, judging.policy, held, today=judging.today)
+    return Judged(audit=audit, findings=findings, against=against, seconds=(read - started, perf_counter() - read))
+
+
+def _baseline(place: str, judging: Judging) -> StoredBaseline:
+    if judging.only_from_git and not is_git_reference(place):
+        raise UsageError(
+            f"require-base-ref asks for a baseline from git, and {quoted_path(place)} is a file of the working tree, "
+            f"which the change under test could have edited; give it as REVISION:{place}"
+        )
+    return read_baseline(place)
+
+
+def _save(path: Path, content: bytes) -> None:
+    try:
+        save(path, content)
+    except OSError as error:
+        raise CouldNotWrite(f"the sketches cannot be saved to {str(path)!r}: {error.strerror or error}") from error
+
+
+def _audited_archive(archive: Archive, reading: Reading, listeners: Listeners) -> Audit:
+    if reading.headers_only:
+        return headers_of(archive.checkpoint, selection=reading.selection, criterion=reading.criterion)
+    return audit_archive(
+        archive,
+        selection=reading.selection,
+        criterion=reading.criterion,
+        dissect=reading.anatomy,
+        bins=reading.bins,
+        on_measured=listeners.measured,
+        on_outcome=listeners.outcome,
+    )
+
+
+def _audited(checkpoint: Checkpoint, reading: Reading, listeners: Listeners) -> Audit:
+    if reading.headers_only:
+        return headers_of(checkpoint, selection=reading.selection, criterion=reading.criterion)
     with (
-        _journal(checkpoint, request) as journal,
+        _journal(checkpoint, reading) as journal,
         progress(
-            checkpoint.location, lambda: bytes_to_read(checkpoint, request.selection), wanted=request.show_progress
+            checkpoint.location, lambda: bytes_to_read(checkpoint, reading.selection), wanted=reading.show_progress
         ) as advance,
     ):
         audit = audit_checkpoint(
             checkpoint,
-            selection=request.selection,
-            criterion=request.criterion,
-            dissect=request.anatomy,
-            bins=request.bins,
-            jobs=request.jobs,
-            io=request.io,
+            selection=reading.selection,
+            criterion=reading.criterion,
+            dissect=reading.anatomy,
+            bins=reading.bins,
+            jobs=reading.jobs,
+            io=reading.io,
             journal=journal,
             on_bytes=advance,
-            on_measured=keeper.measured if keeper else unheard,
-            on_outcome=keeper.outcome if keeper else unheard,
+            on_measured=listeners.measured,
+            on_outcome=listeners.outcome,
         )
         return concluded(audit, journal) if journal else audit
 
 
-def _journal(checkpoint: Checkpoint, request: Request) -> AbstractContextManager[Journal | None]:
+def _journal(checkpoint: Checkpoint, reading: Reading) -> AbstractContextManager[Journal | None]:
     """What a killed audit of the same had finished, where that is worth keeping or asked for."""
-    wanted = request.resume
+    wanted = reading.resume
     if wanted is None:
         streamed = any(not isinstance(file, Path) and file.is_streamed for file in checkpoint.files)
         wanted = streamed or sum(tensor.stored_bytes for tensor in checkpoint.tensors) >= RESUMED_FROM_BYTES

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from shutil import get_terminal_size
 from typing import Protocol, TypeVar
@@ -13,7 +13,7 @@ from jaynes_audit.cli.exit_codes import CouldNotWrite
 from jaynes_audit.cli.messages import say
 from jaynes_audit.cli.options import ColorChoice
 from jaynes_audit.cli.outputs import Format, Output, outputs_of
-from jaynes_audit.cli.reports.view import Detail, View
+from jaynes_audit.cli.reports.view import Detail, Show, View
 
 
 class Failing(Protocol):
@@ -36,13 +36,21 @@ class Delivery:
 
 
 def plan(
-    asked: Sequence[str], color: ColorChoice, *, quiet: bool, verbose: bool, every_layer: bool
+    asked: Sequence[str],
+    formats: Collection[Format],
+    color: ColorChoice,
+    *,
+    quiet: bool,
+    verbose: bool,
+    every_layer: bool,
+    width: int | None = None,
+    show: Show = Show.NEW,
 ) -> tuple[Delivery, ...]:
     """Decide before anything is read what goes where. Raises UsageError and CouldNotWrite."""
     if quiet and verbose:
         raise UsageError("-q asks for less and -v for more; give one of them")
     detail = Detail.FINDINGS if quiet else Detail.EVERYTHING if verbose else Detail.USUAL
-    outputs = outputs_of(asked)
+    outputs = outputs_of(asked, formats)
     for output in outputs:
         output.check()
     return tuple(
@@ -52,7 +60,8 @@ def plan(
                 detail=detail,
                 every_layer=every_layer,
                 colour=output.path is None and _coloured(color),
-                width=get_terminal_size().columns if _on_terminal(output) else None,
+                width=width or (get_terminal_size().columns if _on_terminal(output) else None),
+                show=show,
             ),
         )
         for output in outputs

@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from jaynes_audit.analyzers.comparison.record import ComparisonRecord
-    from jaynes_audit.analyzers.record import FailureRecord, ModelRecord
+    from jaynes_audit.analyzers.record import FailureRecord, FindingRecord, ModelRecord
 
 
 class ExitCode(IntEnum):
     """What the exit status tells a shell or a CI job."""
 
     PASSED = 0  # everything asked for was read, and nothing is an error
-    FOUND = 1  # findings at level error; a broken checkpoint is one
-    MISUSED = 2  # a bad option, a target that means nothing
+    FOUND = 1  # findings at the level of --fail-on or above; a broken checkpoint is one
+    MISUSED = 2  # a bad option, a bad configuration, a missing or damaged baseline, a target that means nothing
     NOTHING_TO_AUDIT = 3  # no target matched, or no weight tensor in it
     COULD_NOT_FINISH = 4  # a missing file, a permission, a full disk, a mistake of ours
     INTERRUPTED = 130  # 128 + SIGINT
@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
 
 
 class FailOn(StrEnum):
-    """The lowest level of a finding that makes the exit status of a comparison 1."""
+    """The lowest level of a new finding that makes the exit status 1."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -36,6 +36,9 @@ class FailOn(StrEnum):
 
 LEVELS: tuple[Literal["error", "warning", "note"], ...] = ("error", "warning", "note")
 """The names of `rules.Level`, which takes NumPy to import, the worst first."""
+
+FILES = "JN0"
+"""What the codes of the rules about files begin with."""
 
 PRECEDENCE = (ExitCode.COULD_NOT_FINISH, ExitCode.MISUSED, ExitCode.NOTHING_TO_AUDIT, ExitCode.FOUND)
 """Which status it is when several apply."""
@@ -71,15 +74,24 @@ def exit_code_of(error: JaynesError) -> ExitCode:
     return next((EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES), ExitCode.COULD_NOT_FINISH)
 
 
-def outcome_of(models: "Sequence[ModelRecord]", failures: "Sequence[FailureRecord]") -> Outcome:
-    """Give the status of a run that came to its end, from what was found and what failed."""
+def outcome_of(
+    models: "Sequence[ModelRecord]",
+    failures: "Sequence[FailureRecord]",
+    of_the_run: "Sequence[FindingRecord]" = (),
+    fail_on: FailOn = FailOn.ERROR,
+) -> Outcome:
+    """Give the status of a run that came to its end, from what was found and what failed.
+
+    `of_the_run` are findings about no model. Only new findings count.
+    """
+    findings = [*of_the_run, *(finding for model in models for finding in model.findings)]
     reasons = {
         ExitCode.COULD_NOT_FINISH: _unread(models, failures),
-        ExitCode.MISUSED: _targets_with(ExitCode.MISUSED, failures, "asked for something that has no meaning"),
+        ExitCode.MISUSED: _targets_with(ExitCode.MISUSED, failures, "without meaning, or without a sound baseline"),
         ExitCode.NOTHING_TO_AUDIT: _empty(models, failures),
-        ExitCode.FOUND: _found(models, failures),
+        ExitCode.FOUND: _found(findings, failures, fail_on),
     }
-    return _first(reasons) or _passed(models)
+    return _first(reasons) or _passed(models, findings, fail_on)
 
 
 def outcome_of_comparisons(
@@ -103,9 +115,20 @@ def _first(reasons: "Mapping[ExitCode, str]") -> Outcome | None:
 
 
 def _unread(models: "Iterable[ModelRecord]", failures: "Iterable[FailureRecord]") -> str:
+    models = list(models)
     tensors = sum(each.reason == "could-not-read" for model in models for each in model.left_out)
-    targets = _targets_with(ExitCode.COULD_NOT_FINISH, failures, "could not be read")
-    return " and ".join(filter(None, [targets, f"{counted(tensors, 'tensor')} could not be read" if tensors else ""]))
+    silent = sum(map(_is_refused_in_silence, models))
+    told = (
+        _targets_with(ExitCode.COULD_NOT_FINISH, failures, "could not be read"),
+        f"{counted(tensors, 'tensor')} could not be read" if tensors else "",
+        f"a part of {counted(silent, 'target')} was refused, and the rules that say why are off" if silent else "",
+    )
+    return " and ".join(filter(None, told))
+
+
+def _is_refused_in_silence(model: "ModelRecord") -> bool:
+    """Whether files were refused and no finding tells of it, because somebody turned its rule off."""
+    return bool(model.defects) and not any(each.rule.startswith(FILES) for each in model.findings)
 
 
 def _empty(models: "Iterable[ModelRecord]", failures: "Iterable[FailureRecord]") -> str:
@@ -119,9 +142,22 @@ def _empty(models: "Iterable[ModelRecord]", failures: "Iterable[FailureRecord]")
     return f"nothing to audit in {counted(empty, 'target')}" if empty else ""
 
 
-def _found(models: "Iterable[ModelRecord]", failures: "Iterable[FailureRecord]") -> str:
-    errors = _levels(models)["error"] + sum(failure.exit_code == ExitCode.FOUND for failure in failures)
-    return f"{counted(errors, 'finding')} at level error" if errors else ""
+def _found(findings: "Iterable[FindingRecord]", failures: "Iterable[FailureRecord]", fail_on: FailOn) -> str:
+    failing = _failing(fail_on)
+    found = sum(finding.status == "new" and finding.level in failing for finding in findings)
+    found += sum(failure.exit_code == ExitCode.FOUND for failure in failures)  # refused: whatever the level, not read
+    return f"{counted(found, 'finding')} at {_level(fail_on)}" if found else ""
+
+
+def _failing(fail_on: FailOn) -> tuple[str, ...]:
+    """The levels that make the exit status 1."""
+    return () if fail_on is FailOn.NEVER else LEVELS[: LEVELS.index(fail_on.value) + 1]
+
+
+def _level(fail_on: FailOn) -> str:
+    """A level, and those above it, in words."""
+    lowest = FailOn.ERROR if fail_on is FailOn.NEVER else fail_on
+    return f"level {lowest}{'' if lowest is FailOn.ERROR else ' or above'}"
 
 
 def _targets_with(code: ExitCode, failures: "Iterable[FailureRecord]", what: str) -> str:
@@ -129,11 +165,15 @@ def _targets_with(code: ExitCode, failures: "Iterable[FailureRecord]", what: str
     return f"{counted(targets, 'target')} {what}" if targets else ""
 
 
-def _passed(models: "Sequence[ModelRecord]") -> Outcome:
-    levels = _levels(models)
-    lesser = [counted(levels[level], level) for level in ("warning", "note") if levels[level]]
+def _passed(models: "Sequence[ModelRecord]", findings: "Sequence[FindingRecord]", fail_on: FailOn) -> Outcome:
+    counts = Counter(finding.level if finding.status == "new" else finding.status for finding in findings)
+    found = [counted(counts[level], level) for level in LEVELS if counts[level]]
+    found += [f"{counts[status]:,} {status}" for status in ("baselined", "ignored") if counts[status]]
     unread = "only headers were read, so no weight was checked" if any(map(_headers_only, models)) else ""
-    return Outcome(ExitCode.PASSED, "; ".join(filter(None, ["no finding at level error", ", ".join(lesser), unread])))
+    never = fail_on is FailOn.NEVER
+    told = ", ".join(found) + (", and none fails with --fail-on never" if never and found else "")
+    first = "" if never and found else "no finding" if never else f"no finding at {_level(fail_on)}"
+    return Outcome(ExitCode.PASSED, "; ".join(filter(None, [first, told, unread])))
 
 
 def _uncompared(comparisons: "Sequence[ComparisonRecord]", failures: "Sequence[FailureRecord]") -> str:
@@ -156,18 +196,16 @@ def _nothing_to_compare(comparisons: "Sequence[ComparisonRecord]", failures: "Se
 
 
 def _objected(comparisons: "Sequence[ComparisonRecord]", fail_on: "FailOn") -> str:
-    if fail_on is FailOn.NEVER:
-        return ""
-    failing = LEVELS[: LEVELS.index(fail_on.value) + 1]
+    failing = _failing(fail_on)
     found = sum(finding.level in failing for each in comparisons for finding in each.findings)
-    return f"{counted(found, 'finding')} at level {fail_on}{' or above' if len(failing) > 1 else ''}" if found else ""
+    return f"{counted(found, 'finding')} at {_level(fail_on)}" if found else ""
 
 
 def _compared(comparisons: "Sequence[ComparisonRecord]", fail_on: "FailOn") -> Outcome:
     levels = Counter(finding.level for each in comparisons for finding in each.findings)
     found = ", ".join(counted(levels[level], level) for level in LEVELS if levels[level])
     if fail_on is not FailOn.NEVER:
-        reason = f"no finding at level {fail_on}{' or above' if fail_on is not FailOn.ERROR else ''}"
+        reason = f"no finding at {_level(fail_on)}"
         return Outcome(ExitCode.PASSED, f"{reason}; {found}" if found else reason)
     compared = f"{counted(len(comparisons), 'pair')} compared"
     return Outcome(ExitCode.PASSED, f"{compared}; {found}, which fail only with --fail-on" if found else compared)
@@ -175,10 +213,6 @@ def _compared(comparisons: "Sequence[ComparisonRecord]", fail_on: "FailOn") -> O
 
 def _headers_only(model: "ModelRecord") -> bool:
     return any(each.reason == "headers-only" for each in model.left_out)
-
-
-def _levels(models: "Iterable[ModelRecord]") -> Counter[str]:
-    return Counter(finding.level for model in models for finding in model.findings)
 
 
 def counted(number: int, noun: str) -> str:

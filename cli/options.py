@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jaynes_audit.cli.configuration.settings import AllowPickle
 from jaynes_audit.cli.exit_codes import FailOn
+from jaynes_audit.cli.reports.view import Show
 
 if TYPE_CHECKING:
     from jaynes_audit.analyzers.checkpoints.hub.place import Mode
@@ -69,6 +71,91 @@ ExactOption = Annotated[
 FailOnOption = Annotated[
     FailOn, typer.Option("--fail-on", help="Lowest level of a finding that makes the exit status 1.")
 ]
+FailOnIfGiven = Annotated[
+    FailOn | None,
+    typer.Option(
+        "--fail-on",
+        help="Lowest level of a new finding that makes the exit status 1; error, if nothing else is configured.",
+        show_default=False,
+    ),
+]
+ExitZero = Annotated[bool, typer.Option("--exit-zero", help="The same as --fail-on never.")]
+Select = Annotated[
+    list[str],
+    typer.Option(
+        "--select",
+        metavar="CODE",
+        help="Only these rules: codes or prefixes, as JN101 or JN4. Repeatable.",
+        show_default=False,
+    ),
+]
+ExtendSelect = Annotated[
+    list[str],
+    typer.Option("--extend-select", metavar="CODE", help="These rules too. Repeatable.", show_default=False),
+]
+IgnoreRule = Annotated[
+    list[str],
+    typer.Option("--ignore-rule", metavar="CODE", help="Not these rules. Repeatable.", show_default=False),
+]
+Preview = Annotated[
+    bool | None,
+    typer.Option("--preview/--no-preview", help="Whether to ask rules that are on trial.", show_default=False),
+]
+AllowPickleOption = Annotated[
+    AllowPickle | None,
+    typer.Option(
+        "--allow-pickle",
+        help="weights: read the weights in pickles, as by default, and never run them. never: a pickle is an error.",
+        show_default=False,
+    ),
+]
+AllowGlobal = Annotated[
+    list[str],
+    typer.Option(
+        "--allow-global",
+        metavar="MODULE.NAME",
+        help="A class or function that pickles may name without a finding; it is never imported. Repeatable.",
+        show_default=False,
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "-c",
+        "--config",
+        metavar="PATH",
+        help="The configuration; else jaynes.toml, or pyproject.toml, from the working directory up.",
+        show_default=False,
+    ),
+]
+NoConfig = Annotated[bool, typer.Option("--no-config", help="Read no configuration.")]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        metavar="PLACE",
+        help="What to hold the checkpoint against: a baseline file, or REVISION:PATH in git. {name}: the model's name.",
+        show_default=False,
+    ),
+]
+NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Hold it against nothing, whatever is configured.")]
+GateTargets = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[TARGET]...",
+        help="Checkpoints, as for `jaynes audit`; those of the configuration, if none is named.",
+        show_default=False,
+    ),
+]
+ShowOption = Annotated[
+    Show, typer.Option("--show", help="Which findings to list beside the new ones.", case_sensitive=False)
+]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        "--width", min=40, metavar="COLUMNS", help="Width of tables; else the terminal's.", show_default=False
+    ),
+]
 Outputs = Annotated[
     list[str],
     typer.Option(
@@ -76,6 +163,41 @@ Outputs = Annotated[
         "--output",
         metavar="FMT[=PATH]",
         help="Format, and the file it goes to: table, json, jsonl, csv, markdown. Repeatable.",
+    ),
+]
+ReportOutputs = Annotated[
+    list[str],
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FMT[=PATH]",
+        help=(
+            "Format, and the file it goes to: table, json, jsonl, csv, sarif, junit, markdown, github, gitlab, "
+            "ignores. Repeatable; table, if nothing else is configured."
+        ),
+        show_default=False,
+    ),
+]
+Timing = Annotated[bool, typer.Option("--timing", help="Say in the JSON report how many seconds each stage took.")]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        "--revision",
+        metavar="REV",
+        help="From the Hub: branch, tag or commit, the same as org/name@REV.",
+        show_default=False,
+    ),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="From the Hub: only what the cache holds, as with HF_HUB_OFFLINE=1.")
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-dir",
+        metavar="FOLDER",
+        help="From the Hub: the cache, as with HF_HUB_CACHE.",
+        show_default=False,
     ),
 ]
 Layers = Annotated[

@@ -3,7 +3,7 @@
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -22,7 +22,12 @@ class Format(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
+    SARIF = "sarif"
+    JUNIT = "junit"
     MARKDOWN = "markdown"
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    IGNORES = "ignores"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +63,9 @@ class Output:
             raise CouldNotWrite(f"{where} cannot be written: {error.strerror or error}") from error
 
 
-def outputs_of(asked: Sequence[str]) -> tuple[Output, ...]:
-    """Understand the values of `-o`. Raises UsageError for an unknown format, or two reports for one place."""
-    outputs = tuple(_output(text) for text in asked)
+def outputs_of(asked: Sequence[str], formats: Collection[Format]) -> tuple[Output, ...]:
+    """Understand the values of `-o`. Raises UsageError for a format that is none, or two reports for one place."""
+    outputs = tuple(_output(text, formats) for text in asked)
     places = [output.path for output in outputs]
     for place in places:
         if places.count(place) > 1:
@@ -69,11 +74,11 @@ def outputs_of(asked: Sequence[str]) -> tuple[Output, ...]:
     return outputs
 
 
-def _output(text: str) -> Output:
+def _output(text: str, formats: Collection[Format]) -> Output:
     name, separator, path = text.partition("=")
-    if name not in list(Format):
-        close = get_close_matches(name.lower(), list(Format), n=1)
-        hint = f"; did you mean {str(close[0])!r}?" if close else f"; the formats are {', '.join(Format)}"
+    if name not in formats:
+        close = get_close_matches(name.lower(), list(formats), n=1)
+        hint = f"; did you mean {str(close[0])!r}?" if close else f"; the formats are {', '.join(formats)}"
         raise UsageError(f"there is no format {name!r}{hint}")
     if separator and not path:
         raise UsageError(f"-o {text} names no file after the equals sign")

@@ -10,14 +10,21 @@ import re
 _NOT_ASCII = re.compile("[^\x00-\x7e]")  # includes DEL, the one control character beyond the printable ASCII ones
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&@$#]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 _PLAIN_CODE = re.compile(r"[A-Za-z0-9_./\[\] -]*")
+LARGEST_SHORT_CODE = 0xFFFF  # that four hexadecimal digits hold
+_COMMAND = re.compile(r"##\[|^\s*::")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def visible(text: str) -> str:
-    """The text on one line, with every character that does not print as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else _escape(character) for character in text)
+    """The text on one line, with every character that does not print as an escape.
+
+    Nor does it hold what GitHub's runner takes for a command in the output of a job: `##[` anywhere, `::` at the start.
+    """
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else _escape(character) for character in text)
+    if "##[" in text or "::" in text:
+        text = _COMMAND.sub(lambda match: match[0][:-1] + _escape_printable(match[0][-1]), text)
+    return text
 
 
 def in_csv(text: str) -> str:
@@ -36,6 +43,21 @@ def code_in_markdown(text: str) -> str:
     return f"`{text}`" if text.strip() == text != "" and _PLAIN_CODE.fullmatch(text) else in_markdown(text)
 
 
+def in_github(text: str) -> str:
+    """The text as the message of a workflow command: on one line, and no command of its own."""
+    return visible(text).replace("%", "%25")
+
+
+def property_in_github(text: str) -> str:
+    """The text as the value of one of a workflow command's properties."""
+    return in_github(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def in_sarif(text: str) -> str:
+    """The text as a SARIF message: no placeholder, and no link, whether the reader takes it for Markdown or not."""
+    return visible(text).replace("{", "{{").replace("}", "}}").replace("](", "] (")
+
+
 def in_json(document: str) -> str:
     r"""A JSON document that holds no character which does not print, but line breaks between its parts.
 
@@ -46,9 +68,27 @@ def in_json(document: str) -> str:
     return _NOT_ASCII.sub(lambda match: _json_escape(match[0]), document)
 
 
+def in_toml(text: str) -> str:
+    """The text as a basic string of TOML, in its quotes. A reader gives back the text as it was."""
+    return f'"{"".join(map(_toml_escape, text))}"'
+
+
+def _toml_escape(character: str) -> str:
+    if character in {'"', "\\"}:
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= LARGEST_SHORT_CODE else f"\\U{code:08x}"
+
+
 def _escape(character: str) -> str:
     named = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
     return named.get(character) or character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def _escape_printable(character: str) -> str:
+    return f"\\x{ord(character):02x}"
 
 
 def _json_escape(character: str) -> str:

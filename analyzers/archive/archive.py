@@ -39,6 +39,7 @@ from jaynes_audit.analyzers.distributions.moments import LogMoments, NotFitted
 from jaynes_audit.analyzers.dtypes import Dtype
 from jaynes_audit.analyzers.errors import CouldNotRead, JaynesError, RefusedFile, UsageError
 from jaynes_audit.analyzers.sketch.histogram import Histogram
+from jaynes_audit.analyzers.sketch.probe import PROJECTIONS
 
 LARGEST_HEADER = 4096  # bytes; that of an archive names three tensors
 MARK = f'"{FORMAT}/'.encode()
@@ -241,6 +242,14 @@ def _refuse_layer(layer: LayerContents) -> None:
     numbers = (layer.rms, *(layer.scales or ()), *(layer.errors or ()), *(layer.codes or ()))
     if not all(0 <= number < math.inf for number in numbers):
         _refuse_value(f"a number of the layer {quoted(layer.name)} is below 0 or not finite")
+    if layer.probe and not _is_probe(*layer.probe):
+        _refuse_value(f"the probe of the layer {quoted(layer.name)} is none")
+
+
+def _is_probe(rows: Sequence[float], columns: Sequence[float], noise: float) -> bool:
+    """Whether these are shares of a sum, PROJECTIONS to an axis."""
+    whole = len(rows) == len(columns) == PROJECTIONS
+    return whole and 0 <= noise <= 1 and all(-1 <= number <= 1 for number in (*rows, *columns))  # a NaN is neither
 
 
 def _checkpoint(model: ModelContents) -> Checkpoint:
@@ -265,6 +274,7 @@ def _checkpoint(model: ModelContents) -> Checkpoint:
         ),
         remarks=tuple(model.remarks),
         commit=model.commit,
+        pickles=tuple(model.pickles),
     )
 
 
@@ -276,7 +286,14 @@ def _tensors(kept: Iterable[TensorContents], files: Sequence[Elsewhere], schemes
             _refuse_value(f"the tensor {quoted(each.name)} is larger than any")
         file = files[each.file]
         scheme = None if each.scheme is None else schemes[each.scheme]
-        plain = Tensor(name=each.name, dtype=each.dtype, shape=tuple(each.shape), file=file, start=0, end=each.bytes)
+        plain = Tensor(
+            name=each.name,
+            dtype=each.dtype,
+            shape=tuple(each.shape),
+            file=file,
+            start=each.start,
+            end=each.start + each.bytes,
+        )
         if scheme or each.parts or plain.bytes != each.bytes:
             decoder = DecoderElsewhere(scheme=scheme, parts=tuple(each.parts), file=file, stored_bytes=each.bytes)
             yield replace(plain, decoder=decoder)

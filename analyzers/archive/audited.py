@@ -30,6 +30,7 @@ from jaynes_audit.analyzers.pieces import BATCH_PIECES, Dissected, Failed, Piece
 from jaynes_audit.analyzers.sketch.extent import ROW_BLOCKS, Extent
 from jaynes_audit.analyzers.sketch.grid import LOW_BITS
 from jaynes_audit.analyzers.sketch.histogram import Histogram
+from jaynes_audit.analyzers.sketch.probe import Probe
 from jaynes_audit.analyzers.sketch.sketch import BlockCounts, Sketch
 
 NOT_TAKEN_APART = NotFitted("a sketch archive holds no rows and columns; only an audit of the weights divides them out")
@@ -141,6 +142,9 @@ class _Kept:
                 excess_kurtosis=excess_kurtosis,
             )
             measured = replace(measured, errors=errors)
+        if kept.probe:
+            rows, columns, noise = kept.probe
+            measured = replace(measured, probe=Probe(rows=tuple(rows), columns=tuple(columns), noise=noise))
         if kept.codes and measured.codes:
             available, used, entropy, commonest_share = kept.codes
             codes = replace(
@@ -174,6 +178,7 @@ def _fault(kept: LayerContents, histogram: Histogram, extent: Extent) -> str:
         "a root mean square that its counts cannot have": kept.rms > largest * CELL_WIDTH
         or (kept.rms > 0) != (codes.size > 0),
         "scales of rows and columns that its shape does not, or lacks them": extent.scaled != (kept.scales is not None),
+        "a probe that its shape does not, or lacks it": extent.scaled != (kept.probe is not None),
         "more zero rows or columns than rows or columns": zeros[0] > extent.rows or zeros[1] > extent.columns,
     }
     return next((fault for fault, is_so in faults.items() if is_so), "")

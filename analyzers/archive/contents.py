@@ -35,9 +35,9 @@ class SchemeContents(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TensorContents(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A tensor of the model. `bytes` are the stored ones, `file` and `scheme` places in the lists of those.
+    """A tensor of the model. `bytes` are the stored ones, from byte `start` of its file.
 
-    The list of files goes on with that of the others.
+    `file` and `scheme` are places in the lists of those; the list of files goes on with that of the others.
     """
 
     name: str
@@ -45,6 +45,7 @@ class TensorContents(Struct, frozen=True, kw_only=True, omit_defaults=True):
     shape: list[Whole]
     file: Whole
     bytes: Whole
+    start: Whole = 0
     parts: list[str] = []
     scheme: Whole | None = None
 
@@ -53,7 +54,8 @@ class LayerContents(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was measured of a layer and does not follow from its counts, and how many bytes those take.
 
     `scales` are row and column log-sd and the numbers of zero rows and columns, `errors` those of a jackknife, `codes`
-    how many codes there are and occur, their entropy, and the share of the most frequent one.
+    how many codes there are and occur, their entropy, and the share of the most frequent one, `probe` the projections
+    of rows and of columns and their noise.
     """
 
     name: str
@@ -66,6 +68,7 @@ class LayerContents(Struct, frozen=True, kw_only=True, omit_defaults=True):
     scales: tuple[float, float, Whole, Whole] | None = None
     errors: tuple[float, float, float, float] | None = None
     codes: tuple[Whole, Whole, float, float] | None = None
+    probe: tuple[list[float], list[float], float] | None = None
 
 
 class FailureContents(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,6 +135,7 @@ class ModelContents(Struct, frozen=True, kw_only=True):
     aliases: dict[str, str]
     missing: list[str]
     undecoded: dict[str, str]
+    pickles: list[str]
     defects: list[DefectContents]
     remarks: list[str]
     layers: list[LayerContents]

@@ -40,7 +40,7 @@ from jaynes_audit.analyzers.sketch.histogram import Histogram
 LARGE_LAYER = 1_000_000
 MOST_SHARE = 1 / 500
 BF16_BYTES = 2
-FACTS_BYTES = 1_200  # what a layer takes beside its counts, in a file of its own; measured
+FACTS_BYTES = 1_300  # what a layer takes beside its counts, in a file of its own; measured
 NO_ROOM = "its anatomy was not kept: it would make the sketch archive larger than 1/500 of the weights in bf16"
 
 HEADER_ALIGNMENT = 8  # bytes; the safetensors library pads its headers to as many
@@ -139,7 +139,7 @@ def _safetensors(parts: dict[str, bytes], metadata: dict[str, str]) -> bytes:
 
 
 def _layer(layer: MeasuredLayer, histogram: Histogram, size: int) -> LayerContents:
-    scales, errors, codes = layer.scales, layer.errors, layer.codes
+    scales, errors, codes, probe = layer.scales, layer.errors, layer.codes, layer.probe
     wide = histogram.dtype in {Dtype.F32, Dtype.F64}
     return LayerContents(
         name=layer.name,
@@ -158,6 +158,7 @@ def _layer(layer: MeasuredLayer, histogram: Histogram, size: int) -> LayerConten
         if isinstance(errors, LogMomentErrors) and errors.blocks
         else None,
         codes=(codes.available, codes.used, codes.entropy, codes.commonest_share) if codes else None,
+        probe=None if isinstance(probe, NotFitted) else (list(probe.rows), list(probe.columns), probe.noise),
     )
 
 
@@ -212,6 +213,7 @@ def _model(
                 shape=list(tensor.shape),
                 file=places[file],
                 bytes=tensor.stored_bytes,
+                start=tensor.start,
                 parts=list(tensor.decoder.parts) if tensor.decoder else [],
                 scheme=schemes.setdefault(kept, len(schemes)) if kept else None,
             )
@@ -227,6 +229,7 @@ def _model(
         aliases=dict(checkpoint.aliases),
         missing=list(checkpoint.missing),
         undecoded=dict(checkpoint.undecoded),
+        pickles=list(checkpoint.pickles),
         defects=[
             DefectContents(rule=each.rule, case=each.case, file=each.file, sentence=each.sentence)
             for each in checkpoint.defects

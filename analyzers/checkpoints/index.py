@@ -4,6 +4,7 @@ Its form is {"metadata": {"total_size": bytes}, "weight_map": {tensor: file name
 `save_pretrained` write it. File names in it are attacker-chosen and must stay inside the folder.
 """
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ LARGEST_INDEX = 100_000_000  # bytes; as for a header. DeepSeek-V3's 91,991 tens
 LONGEST_FILE_NAME = 255  # bytes; NAME_MAX of every common file system
 WRITE_AGAIN = "save the checkpoint again with its library"
 COUNTED = re.compile(r"-of-(\d+)\.")
+_STRING = re.compile(r'("(?:[^"\\]++|\\.)*+")(\s*:)?')  # in JSON; of a key with its colon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,33 @@ def parse_index(raw: bytes) -> Index:
     for shard in set(weight_map.values()):
         _refuse_unsafe(shard)
     return Index(weight_map=weight_map, metadata=_checked_object(top.get("metadata") or {}, "its metadata"))
+
+
+def lines_of_tensors(text: str) -> dict[str, int]:
+    """The line, counted from 1, on which each tensor stands in the text of an index that `parse_index` takes.
+
+    It takes time in proportion to the text, whatever the text is; of a text that is no index nothing sensible is told.
+    """
+    lines: dict[str, int] = {}
+    line, counted_to, in_weight_map = 1, 0, False
+    for found in _STRING.finditer(text):
+        key = _string(found[1]) if found[2] else None
+        if key is None:
+            continue
+        if in_weight_map:
+            line += text.count("\n", counted_to, found.start())
+            counted_to = found.start()
+            lines.setdefault(key, line)
+        in_weight_map = in_weight_map or key == "weight_map"
+    return lines
+
+
+def _string(literal: str) -> str | None:
+    try:
+        value: str = json.loads(literal, strict=False)
+    except ValueError:  # an escape that JSON does not have
+        return None
+    return value
 
 
 def _bad(fault: str, case: str, remedy: str = WRITE_AGAIN) -> RefusedFile:

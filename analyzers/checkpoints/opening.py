@@ -237,6 +237,7 @@ def _joined(parts: Sequence[tuple[str, Checkpoint]]) -> Checkpoint:
         undecoded={prefix + name: why for prefix, part in parts for name, why in part.undecoded.items()},
         defects=tuple(defect for _, part in parts for defect in part.defects),
         remarks=tuple(f"{prefix}: {remark}" if prefix else remark for prefix, part in parts for remark in part.remarks),
+        pickles=tuple(pickle for _, part in parts for pickle in part.pickles),
     )
 
 
@@ -376,6 +377,7 @@ def _checkpoint_of(files: Sequence[WeightFile], *, config: Config) -> Checkpoint
         undecoded={name: why for weights in files for name, why in weights.undecoded.items()},
         defects=tuple(defect for weights in files for defect in weights.defects),
         remarks=(*(remark for weights in files for remark in weights.remarks), *config.remarks),
+        pickles=tuple(str(weights.file) for weights in files if weights.is_pickle),
     )
 
 

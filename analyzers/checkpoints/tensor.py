@@ -65,7 +65,8 @@ class WeightFile:
     `aliases` are tied tensors: the names that its writer dropped, or stored as the very same bytes, each with the name
     that was kept. `undecoded` maps tensors that cannot be turned into numbers to the reason; `tensors` need not list
     them. `defects` are parts of the file that were refused beside others that were not, `remarks` what a reader of the
-    report should know. `config` is what the file says of its model, in the terms of a config.json.
+    report should know. `config` is what the file says of its model, in the terms of a config.json. `is_pickle`
+    tells that whoever loads it in the usual way runs what its writer put in.
     """
 
     file: Place
@@ -75,6 +76,7 @@ class WeightFile:
     config: Mapping[str, object] = field(default_factory=dict)
     defects: tuple["Defect", ...] = ()
     remarks: tuple[str, ...] = ()
+    is_pickle: bool = False
 
     @property
     def names(self) -> frozenset[str]:
@@ -101,6 +103,7 @@ class Checkpoint:
     `aliases` maps a tied tensor that the writer dropped to the one it kept. `missing` names the tensors that the index
     promises and no readable shard holds; `undecoded` maps those that are there and cannot be turned into numbers to the
     reason. `remarks` says aloud what was chosen and what was passed over. `commit` is the Hub's name of the version.
+    `pickles` names the files whose tensors are stored as a pickle.
     """
 
     location: str
@@ -113,6 +116,7 @@ class Checkpoint:
     defects: tuple[Defect, ...] = ()
     remarks: tuple[str, ...] = ()
     commit: str = ""
+    pickles: tuple[str, ...] = ()
 
     def config_of(self, name: str) -> Mapping[str, object]:
         """The config.json that describes the tensor of this name; empty when there is none."""

@@ -17,6 +17,7 @@ from jaynes_audit.analyzers.rules import (
     Level,
 )
 from jaynes_audit.analyzers.rules.changes import Change, Moved, common_rescaling, scale_drift
+from jaynes_audit.analyzers.rules.thresholds import USUAL_THRESHOLDS
 
 if TYPE_CHECKING:
     from jaynes_audit.analyzers.comparison.comparison import Comparison  # which asks for its findings
@@ -78,13 +79,13 @@ def _of_itself(comparison: "Comparison") -> Iterator[Finding]:
 
 
 def _of_changes(changes: Sequence[Change], target: str) -> Iterator[Finding]:
-    rescaling = common_rescaling(changes)
+    rescaling = common_rescaling(changes, USUAL_THRESHOLDS)
     rescaled = rescaling.names if rescaling else frozenset()
     if rescaling:
         yield COMMON_RESCALE.finding(target, rescaling.sentence)
     for rule in CHANGE_RULES:
         for change in changes:
-            sentence = rule.check(change)
+            sentence = rule.check(change, USUAL_THRESHOLDS)
             if sentence and not (rule is scale_drift and change.name in rescaled):
                 yield rule.finding(change.name, sentence)
 

@@ -111,6 +111,21 @@ class DefectRecord(Struct, frozen=True, kw_only=True):
     sentence: Annotated[str, Meta(description="What is wrong with it.")]
 
 
+class LineRecord(Struct, frozen=True, kw_only=True):
+    """A line of a text file."""
+
+    file: Annotated[str, Meta(description="The file, as it was named.")]
+    line: Annotated[int, Meta(description="Number of the line, from 1.")]
+
+
+class BytesRecord(Struct, frozen=True, kw_only=True):
+    """Where a tensor is stored."""
+
+    file: Annotated[str, Meta(description="The file of weights.")]
+    offset: Annotated[int | None, Meta(description="Its first byte, from 0; null where it is not known.")]
+    length: Annotated[int | None, Meta(description="How many bytes it has; null where it is not known.")]
+
+
 class FindingRecord(Struct, frozen=True, kw_only=True):
     """Something that a rule objects to."""
 
@@ -119,6 +134,27 @@ class FindingRecord(Struct, frozen=True, kw_only=True):
     level: Annotated[Literal["error", "warning", "note"], Meta(description="How much it matters.")]
     subject: Annotated[str, Meta(description="The layer or the file it is about.")]
     sentence: Annotated[str, Meta(description="What was found.")]
+    status: Annotated[
+        Literal["new", "baselined", "ignored"], Meta(description="Only new findings decide the exit status.")
+    ] = "new"
+    why: Annotated[str | None, Meta(description="Why it is ignored; null when it is not.")] = None
+    fingerprint: Annotated[
+        str, Meta(description="The same for the same rule, model and subject, whatever was measured. 16 hex digits.")
+    ] = ""
+    line: Annotated[
+        LineRecord | None, Meta(description="The subject's line in the baseline or the index; null: it has none.")
+    ] = None
+    stored: Annotated[BytesRecord | None, Meta(description="Where the subject is stored; null: unknown.")] = None
+
+
+class BaselineRecord(Struct, frozen=True, kw_only=True):
+    """The baseline that a model was held against."""
+
+    place: Annotated[str, Meta(description="Where it was read: a path, or REVISION:PATH in git.")]
+    model: Annotated[str, Meta(description="Name of the model it was written from.")]
+    statistics: Annotated[str, Meta(description="Version of how its numbers were measured.")]
+    layers: Annotated[int, Meta(description="Layers in it.")]
+    digest: Annotated[str, Meta(description="SHA-256 of the file, in hexadecimal.")]
 
 
 class ModelRecord(Struct, frozen=True, kw_only=True):
@@ -139,6 +175,17 @@ class ModelRecord(Struct, frozen=True, kw_only=True):
     defects: Annotated[list[DefectRecord], Meta(description="What is wrong with the files.")]
     findings: Annotated[list[FindingRecord], Meta(description="What the rules object to, the worst first.")]
     remarks: Annotated[list[str], Meta(description="What was chosen and what was passed over.")]
+    baseline: Annotated[
+        BaselineRecord | None, Meta(description="The baseline it was held against; null: there was none.")
+    ] = None
+
+
+class TimingRecord(Struct, frozen=True, kw_only=True):
+    """How long the work on one model took, in seconds."""
+
+    target: Annotated[str, Meta(description="The model.")]
+    reading: Annotated[float, Meta(description="To open it, to read and to measure every layer.")]
+    judging: Annotated[float, Meta(description="To ask every rule.")]
 
 
 class FailureRecord(Struct, frozen=True, kw_only=True):
@@ -162,6 +209,17 @@ class ReportRecord(Struct, frozen=True, kw_only=True):
         ClaimRecord | None, Meta(description="Whether the layers of all models share one law; null for fewer than two.")
     ]
     failures: Annotated[list[FailureRecord], Meta(description="Targets that gave no audit.")]
+    findings: Annotated[
+        list[FindingRecord], Meta(description="What the rules object to in the run itself, such as an expired ignore.")
+    ] = []
+    command: Annotated[Literal["audit", "gate"], Meta(description="The command that wrote it.")] = "audit"
+    fail_on: Annotated[
+        Literal["error", "warning", "note", "never"],
+        Meta(description="Lowest level of a new finding that makes the exit status 1."),
+    ] = "error"
+    timing: Annotated[
+        list[TimingRecord] | None, Meta(description="With --timing: how long it took. Else null: no report varies.")
+    ] = None
     exit_code: Annotated[int, Meta(description="The exit status of the run, the same for every format.")]
     exit_reason: Annotated[str, Meta(description="Why the exit status is what it is.")]
 
@@ -227,6 +285,8 @@ def finding_record(finding: Finding) -> FindingRecord:
         level=finding.level.value,
         subject=text(finding.subject),
         sentence=text(finding.sentence),
+        status=finding.status.value,
+        why=text(finding.why) or None,
     )
 
 

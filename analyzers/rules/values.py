@@ -1,22 +1,61 @@
 """Rules about the values of the weights, that need no baseline to compare with."""
 
 import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
 
+from jaynes_audit.analyzers.audit import Audit
+from jaynes_audit.analyzers.distributions.moments import NotFitted
+from jaynes_audit.analyzers.dtypes import Dtype
 from jaynes_audit.analyzers.layer_audit import LayerAudit
 from jaynes_audit.analyzers.roles import Role
-from jaynes_audit.analyzers.rules.rule import LayerRule, Level, layer_rule
+from jaynes_audit.analyzers.roles.role import GAINS_AND_BUFFERS, LOOKED_UP
+from jaynes_audit.analyzers.rules.rule import (
+    LayerRule,
+    Level,
+    ModelRule,
+    Objection,
+    Precision,
+    layer_rule,
+    model_rule,
+)
+from jaynes_audit.analyzers.rules.thresholds import Thresholds
 
 ROUNDING = 1e-12  # of a sum of up to 1e9 equal squares, added in lanes, tiles and rows
 
 ZERO_BY_DESIGN = frozenset({Role.BIAS, Role.LORA_B, Role.BUFFER})  # where training starts from, or never goes
+# Matrices that vision transformers and diffusion models start from zero; untrained ones are healthy too.
+ZERO_AT_FIRST = frozenset({Role.POSITION_EMBEDDING, Role.MODULATION})
+LEAST_JUDGED = 256  # weights; of fewer, a share says little
+DEAD_BEYOND_CHANCE = 2.0  # times as many rows as would be zero if zeros fell where they may
+
+FP8 = frozenset({Dtype.F8_E4M3, Dtype.F8_E5M2, Dtype.F8_E4M3FNUZ, Dtype.F8_E5M2FNUZ})
+SCALED_TO_LARGEST = 4  # weights a row that a quantiser may put at the greatest number: it maps the largest there
+MASKS = frozenset({Role.BUFFER, Role.BIAS})  # may hold the greatest number for a reason
+WITH_RANGE_OF_THEIR_OWN = frozenset({Dtype.F16, Dtype.BF16, Dtype.F32, Dtype.F64, *FP8})
+
+BF16_IN_F32 = 16  # low mantissa bits that are zero
+F16_IN_F32 = 13
+LARGEST_F16 = 65504.0
+LEAST_VALUES = 64  # unequal magnitudes; fewer are found in filled tensors, whose bits say nothing
+
+LEAST_WEIGHTS = (
+    10_000  # a smaller matrix is taken for one of so many: few weights can have half of the squares by nature
+)
+# Of the vectors of trained networks, the most prominent weight that was measured is 30 times as large as the rest.
+RUNAWAY_PROMINENCE = 1e4
+RUNAWAY_MAGNITUDE = 100.0
+BEYOND_WEIGHTS = 1e10
 
 
 @layer_rule("JN101", "non-finite-weights", Level.ERROR)
-def non_finite(layer: LayerAudit) -> str | None:
+def non_finite(layer: LayerAudit, _: Thresholds) -> str | None:
     """A tensor holds a NaN or an infinity.
 
     Why it matters: one NaN spreads to every activation that it touches.
     What to do: export again; if the training checkpoint has it too, go back to the step before the run diverged.
+    Example: model.layers.3.mlp.up_proj.weight: 1 NaN and 2 infinite among 11,534,336 weights
     """
     counts = layer.counts
     if not counts.nan + counts.infinite:
@@ -24,31 +63,48 @@ def non_finite(layer: LayerAudit) -> str | None:
     return f"{counts.nan:,} NaN and {counts.infinite:,} infinite among {counts.weights:,} weights"
 
 
-@layer_rule("JN102", "all-zero-tensor", Level.ERROR)
-def all_zero(layer: LayerAudit) -> str | None:
-    """A weight matrix is zero throughout. Biases, buffers and the second factor of LoRA may be.
+@model_rule("JN102", "all-zero-tensor", Level.ERROR, precision=Precision.HIGH)
+def all_zero(audit: Audit, _: Callable[[str], Thresholds]) -> Iterator[tuple[str, str | Objection]]:
+    """A weight matrix is zero throughout, or the gains of one norm although its siblings' are not.
+
+    Biases, buffers and the second factor of LoRA may be zero. Other vectors, and tables that some networks start from
+    zero, are no more than a note.
 
     Why it matters: the layer passes nothing on; a shard was not written, or a module not loaded.
     What to do: compare with the checkpoint that was exported, and export again.
+    Example: model.layers.3.mlp.up_proj.weight: all 11,534,336 weights are zero
     """
-    counts = layer.counts
-    is_matrix = layer.rows > 1 and layer.columns > 1
-    if counts.zero < counts.weights or not is_matrix or layer.role in ZERO_BY_DESIGN:
-        return None
-    return f"all {counts.weights:,} weights are zero"
+    zeros = [each for each in audit if each.role not in ZERO_BY_DESIGN and 1 < each.counts.weights == each.counts.zero]
+    if not zeros:
+        return
+    alike, zeros_alike = Counter(map(_kind, audit)), Counter(map(_kind, zeros))
+    for layer in zeros:
+        among, zero = alike[_kind(layer)], zeros_alike[_kind(layer)]
+        said = f"all {layer.counts.weights:,} weights are zero"
+        if _is_matrix(layer) and layer.role not in ZERO_AT_FIRST:
+            yield layer.name, said
+        elif layer.role in {Role.NORM, *ZERO_AT_FIRST} and 2 * zero < among:
+            yield layer.name, f"{said}; of {among - zero:,} others of the kind they are not"
+        else:
+            yield layer.name, Objection(sentence=said, level=Level.NOTE)
 
 
-@layer_rule("JN103", "constant-tensor", Level.WARNING)
-def constant(layer: LayerAudit) -> str | None:
+def _kind(layer: LayerAudit) -> str:
+    """The name without its numbers, which the same part of every block shares."""
+    return re.sub(r"\d+", "", layer.name)
+
+
+@layer_rule("JN103", "constant-tensor", Level.WARNING, precision=Precision.HIGH)
+def constant(layer: LayerAudit, _: Thresholds) -> str | None:
     """All weights of a matrix have one and the same value, which is not zero.
 
     Why it matters: such a matrix has rank one; it was filled, not trained.
     What to do: find out which module was left at its placeholder when the model was built or merged.
+    Example: model.layers.3.mlp.up_proj.weight: all 11,534,336 weights have the magnitude 0.02
     """
     counts = layer.counts
-    is_matrix = layer.rows > 1 and layer.columns > 1
     of_one_sign = counts.negative in {0, counts.weights}
-    if not is_matrix or counts.distinct != 1 or counts.zero + counts.nan + counts.infinite or not of_one_sign:
+    if not _is_matrix(layer) or counts.distinct != 1 or counts.zero + counts.nan + counts.infinite or not of_one_sign:
         return None
     # Unlike float32 can share a 16-bit code, and then they have another mean square than their greatest.
     if not math.isclose(layer.rms, layer.largest, rel_tol=ROUNDING):
@@ -56,4 +112,159 @@ def constant(layer: LayerAudit) -> str | None:
     return f"all {counts.weights:,} weights have the magnitude {layer.largest:g}"
 
 
-VALUE_RULES: tuple[LayerRule, ...] = (non_finite, all_zero, constant)
+@layer_rule("JN104", "dead-rows", Level.WARNING, precision=Precision.MEDIUM)
+def dead_rows(layer: LayerAudit, limits: Thresholds) -> str | None:
+    """More than 1 % of a matrix's rows or columns are zero; of an embedding or a head, 20 % of its entries may be.
+
+    Rows that would be zero by chance, because most of the matrix is, do not count.
+
+    Why it matters: these neurons or heads do nothing; a block of the matrix was lost or pruned.
+    What to do: if it was pruned on purpose, ignore it with that reason; else export again.
+    Example: model.layers.3.self_attn.q_proj.weight: 128 of 4,096 rows are zero
+    """
+    scales, counts = layer.scales, layer.counts
+    if isinstance(scales, NotFitted) or not _may_be_judged_by_zeros(layer):
+        return None
+    columns = counts.weights // layer.rows  # of complex weights two each
+    sides = (("rows", scales.zero_rows, layer.rows), ("columns", scales.zero_columns, columns))
+    for words, zero, number in sides:
+        length = counts.weights // number
+        elsewhere = max(0, counts.zero - zero * length) / max(1, counts.weights - zero * length)
+        limit = limits.dead_embedding_rows if _are_entries(layer, words, number) else limits.dead_rows
+        if zero > number * max(limit, DEAD_BEYOND_CHANCE * elsewhere**length):
+            return f"{zero:,} of {number:,} {words} are zero"
+    return None
+
+
+def _are_entries(layer: LayerAudit, words: str, number: int) -> bool:
+    """Whether so many rows or columns stand for the words of a vocabulary, or the places of a text or an image."""
+    if layer.role in LOOKED_UP:
+        return words == "rows"
+    return layer.role is Role.HEAD and number == layer.fan_out
+
+
+@layer_rule("JN105", "export-overflow", Level.ERROR, precision=Precision.HIGH)
+def overflow(layer: LayerAudit, limits: Thresholds) -> str | None:
+    """Weights have the greatest number of their format, plus or minus: 65504 in fp16, 448 or 57344 in fp8.
+
+    In fp8 one in 10,000 weights may, and some of every row, for scales are chosen so.
+
+    Why it matters: what was larger was cut off there; the real weights are not in the file.
+    What to do: export in bf16 or fp32, or choose a larger scale.
+    Example: model.layers.3.mlp.down_proj.weight: 17 of 45,088,768 weights are at the end of F16's range, 65504
+    """
+    saturated, weights = layer.counts.max_finite, layer.counts.weights
+    if not saturated or layer.role in MASKS or layer.dtype not in {Dtype.F16, *FP8}:
+        return None
+    by_design = max(limits.saturated_share, SCALED_TO_LARGEST / layer.columns) if layer.dtype in FP8 else 0.0
+    if saturated <= by_design * weights:
+        return None
+    return f"{saturated:,} of {weights:,} weights are at the end of {layer.dtype}'s range, {layer.largest:g}"
+
+
+@layer_rule("JN106", "export-underflow", Level.WARNING, precision=Precision.MEDIUM)
+def underflow(layer: LayerAudit, limits: Thresholds) -> str | None:
+    """More than 10 % of a matrix's weights are zero or subnormal, whole rows of zeros apart.
+
+    With a baseline, more than 1 % where it has a tenth of that or less.
+
+    Why it matters: small weights were flushed to zero, or keep a few bits only.
+    What to do: if the model was pruned, ignore it with that reason; else export in bf16 or fp32, or scale the weights.
+    Example: model.embed_tokens.weight: 46.1% of the weights are zero or subnormal in F16
+    """
+    counts = layer.counts
+    if layer.dtype not in WITH_RANGE_OF_THEIR_OWN or not _may_be_judged_by_zeros(layer):
+        return None
+    dead = 0 if isinstance(layer.scales, NotFitted) else layer.scales.zero_rows * layer.columns
+    share = (counts.zero - dead + counts.subnormal) / counts.weights
+    if share <= limits.flushed_share:
+        return None
+    return f"{share:.1%} of the weights are zero or subnormal in {layer.dtype}"
+
+
+@model_rule("JN107", "padded-precision", Level.NOTE, precision=Precision.HIGH)
+def padded(audit: Audit, thresholds_of: Callable[[str], Thresholds]) -> Iterator[tuple[str, str]]:
+    """Most weights are stored in float32, and their low bits are zero: they are bfloat16 or float16 values.
+
+    Why it matters: the file takes twice the space for the same model, or the weights lost bits on the way.
+    What to do: export in the format that the weights have, or find the step that rounded them.
+    Example: export/: 291 of 291 matrices hold BF16 values in F32
+    """
+    matrices = [each for each in audit if _is_matrix(each) and not each.tied_to]
+    narrow = [(each, fits) for each in matrices if (fits := _narrower(each))]
+    weights = sum(each.counts.weights for each, _ in narrow)
+    if weights > thresholds_of(audit.target).padded_share * sum(each.counts.weights for each in matrices):
+        formats = " or ".join(sorted({fits for _, fits in narrow}))
+        yield audit.target, f"{len(narrow):,} of {len(matrices):,} matrices hold {formats} values in F32"
+
+
+def _narrower(layer: LayerAudit) -> str:
+    if layer.dtype != Dtype.F32 or layer.counts.distinct < LEAST_VALUES:
+        return ""
+    if layer.unused_bits >= BF16_IN_F32:
+        return Dtype.BF16
+    return Dtype.F16 if layer.unused_bits >= F16_IN_F32 and layer.largest <= LARGEST_F16 else ""
+
+
+@layer_rule("JN111", "runaway-weight", Level.ERROR)
+def runaway(layer: LayerAudit, limits: Thresholds) -> str | None:
+    """One weight of a matrix holds more than half of its sum of squares, or a weight is beyond all that training gives.
+
+    Of gains and biases: one is above 100 and 10,000 times as large as the rest. Of all: one is above 1e10.
+
+    Why it matters: a bit was flipped in its exponent, or bytes were overwritten; the layer's output is this one weight.
+    What to do: export or fetch the file again, and compare its hash with the source's.
+    Example: model.layers.3.mlp.up_proj.weight: the largest weight, 6.8e+36, is 3.1e+38 times the rms of all others
+    """
+    counts = layer.counts
+    if layer.role is Role.BUFFER or counts.max_finite:
+        return None
+    square = layer.prominence**2
+    if _is_matrix(layer) and layer.role not in GAINS_AND_BUFFERS:
+        others = max(counts.weights, LEAST_WEIGHTS) - 1
+        is_runaway = square > limits.runaway_share * (square + others)
+    else:
+        named = layer.role in {Role.NORM, Role.BIAS}
+        is_runaway = named and layer.prominence > RUNAWAY_PROMINENCE and layer.largest > RUNAWAY_MAGNITUDE
+    if not is_runaway and layer.largest <= BEYOND_WEIGHTS:
+        return None
+    return f"the largest weight, {layer.largest:.2g}, is {layer.prominence:.2g} times the rms of all others"
+
+
+@layer_rule("JN112", "misread-format", Level.ERROR)
+def misread_format(layer: LayerAudit, _: Thresholds) -> str | None:
+    """The bits of a matrix are no weights in the format that the file declares: of another, or in another byte order.
+
+    Said only where ln|w| has a spread that no weights have, and either another reading of the same bits gives one that
+    weights have, or the bits are noise.
+
+    Why it matters: every weight of the layer is wrong, and nothing else in the file shows it.
+    What to do: look where the export takes raw bytes: its dtype, and the byte order of the machine it ran on.
+    Example: model.layers.3.mlp.up_proj.weight: read as F16, sigma is 0.14 and |w| at most 2.1; the bits look like BF16
+    """
+    if not layer.misread or layer.codes or not _is_matrix(layer) or layer.role in GAINS_AND_BUFFERS:
+        return None
+    sigma = "" if isinstance(layer.fit, NotFitted) else f"sigma is {layer.fit.moments.log_sigma:.2g} and "
+    return f"read as {layer.dtype}, {sigma}|w| is at most {layer.largest:.2g}; the bits look like {layer.misread}"
+
+
+def _may_be_judged_by_zeros(layer: LayerAudit) -> bool:
+    may_hold_zeros = layer.role in ZERO_BY_DESIGN | GAINS_AND_BUFFERS or not layer.largest
+    return _is_matrix(layer) and layer.counts.weights >= LEAST_JUDGED and not may_hold_zeros
+
+
+def _is_matrix(layer: LayerAudit) -> bool:
+    return layer.rows > 1 and layer.columns > 1
+
+
+VALUE_RULES: tuple[LayerRule | ModelRule, ...] = (
+    non_finite,
+    all_zero,
+    constant,
+    dead_rows,
+    overflow,
+    underflow,
+    padded,
+    runaway,
+    misread_format,
+)

@@ -268,8 +268,8 @@ def _agreement(others: Sequence[Trial]) -> Clause:
     return Clause(
         name="the claim holds at half and at double the threshold",
         holds=supporting == len(told),
-        measured=supporting,
-        bound=len(told),
+        measured=float(supporting),
+        bound=float(len(told)),
         sentence="; ".join(f"at {trial.threshold} ({trial.layers} layers): {trial.verdict}" for trial in others),
     )
 

@@ -40,7 +40,7 @@ def compare(
     from jaynes_audit.cli import comparing, delivery  # noqa: PLC0415
     from jaynes_audit.cli.reports.comparisons import COMPARISONS  # noqa: PLC0415
 
-    plan = delivery.plan(output, color, quiet=quiet, verbose=verbose, every_layer=every_layer)
+    plan = delivery.plan(output, COMPARISONS, color, quiet=quiet, verbose=verbose, every_layer=every_layer)
     report = comparing.report_on(
         comparing.Request(
             operands=operands,

@@ -11,17 +11,23 @@ class SchemaName(StrEnum):
 
     REPORT = "report"
     COMPARISON = "comparison"
+    BASELINE = "baseline"
 
 
 def schema(name: Annotated[SchemaName, typer.Argument(help="What to print the schema of.", show_default=False)]) -> int:
     """Print a JSON Schema (2020-12)."""
     import json  # noqa: PLC0415 - as the next ones
 
+    from jaynes_audit.analyzers.baseline.text import baseline_schema  # noqa: PLC0415
     from jaynes_audit.analyzers.comparison.record import comparison_schema  # noqa: PLC0415 - help does without NumPy
     from jaynes_audit.analyzers.record import report_schema  # noqa: PLC0415
     from jaynes_audit.cli.exit_codes import ExitCode  # noqa: PLC0415
     from jaynes_audit.cli.outputs import Format, Output  # noqa: PLC0415
 
-    schemas = {SchemaName.REPORT: report_schema, SchemaName.COMPARISON: comparison_schema}
+    schemas = {
+        SchemaName.REPORT: report_schema,
+        SchemaName.COMPARISON: comparison_schema,
+        SchemaName.BASELINE: baseline_schema,
+    }
     Output(format=Format.JSON, path=None).write(f"{json.dumps(schemas[name](), indent=2)}\n")
     return ExitCode.PASSED

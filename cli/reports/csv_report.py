@@ -1,7 +1,7 @@
-"""One layer a row: the layer's record flattened, and before it `model`, the target it belongs to.
+"""One layer a row: the layer's record flattened, between `model`, the target it belongs to, and `findings` about it.
 
-The fields of `fit` stand in the row themselves. What is null in JSON is an empty cell. Cells that a spreadsheet would
-take for a formula begin with an apostrophe.
+Those are told as in `JN102 error ignored; JN108 warning new`. The fields of `fit` stand in the row themselves. What is
+null in JSON is an empty cell. Cells that a spreadsheet would take for a formula begin with an apostrophe.
 """
 
 import csv
@@ -14,6 +14,7 @@ from msgspec import Struct
 from jaynes_audit.analyzers.distributions.candidates import CANDIDATES
 from jaynes_audit.analyzers.record.fits import EquilibriumRecord, FitRecord, HistogramFitRecord
 from jaynes_audit.analyzers.record.layers import AnatomyRecord, CodesRecord, LayerRecord, VerdictRecord
+from jaynes_audit.cli.reports import sections
 from jaynes_audit.cli.reports.view import View
 from jaynes_audit.cli.visible import in_csv
 
@@ -36,6 +37,7 @@ HEADER = (
     *AnatomyRecord.__struct_fields__,
     *(f"histogram_{field}" for field in HistogramFitRecord.__struct_fields__),
     *(f"codes_{field}" for field in CodesRecord.__struct_fields__),
+    "findings",
 )
 
 
@@ -45,7 +47,10 @@ def render(report: "ReportRecord", _: View) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
     for model in report.models:
-        writer.writerows([in_csv(model.target), *map(cell, _values(layer))] for layer in model.layers)
+        target, objections = in_csv(model.target), sections.by_subject(model)
+        for layer in model.layers:
+            found = "; ".join(f"{each.rule} {each.level} {each.status}" for each in objections[layer.name])
+            writer.writerow([target, *map(cell, _values(layer)), in_csv(found)])
     return text.getvalue()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jaynes_audit.cli.reports.page import Grid, Sentence
+from jaynes_audit.cli.reports.sections import rule_of
 from jaynes_audit.cli.visible import code_in_markdown, in_markdown
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def table(grid: Grid) -> Iterator[str]:
 
 
 def _finding(found: "FindingRecord") -> str:
-    about, told = code_in_markdown(found.subject), in_markdown(found.sentence)
-    return f"| {found.level} | {found.rule} {found.name} | {about} | {told} |"
+    cells = (found.level, in_markdown(rule_of(found)), code_in_markdown(found.subject), in_markdown(found.sentence))
+    return f"| {' | '.join(cells)} |"
 
 
 def _cut(lines: Iterable[str], end: list[str]) -> Iterator[str]:

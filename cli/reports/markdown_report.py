@@ -3,24 +3,26 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from jaynes_audit.cli.reports import details, sections
+from jaynes_audit.cli.reports import details, gate_markdown, sections
 from jaynes_audit.cli.reports.markdown_page import finding_rows, folded, page, table, words
 from jaynes_audit.cli.reports.view import Detail, View
 from jaynes_audit.cli.visible import in_markdown
 
 if TYPE_CHECKING:
-    from jaynes_audit.analyzers.record import ModelRecord, ReportRecord, RulerRecord
+    from jaynes_audit.analyzers.record import FindingRecord, ModelRecord, ReportRecord, RulerRecord
 
 
 def render(report: "ReportRecord", view: View) -> str:
     """Write the report in Markdown."""
-    return page(_report(report, view), report.exit_code, report.exit_reason)
+    told = gate_markdown.lines(report, view) if report.command == "gate" else _report(report, view)
+    return page(told, report.exit_code, report.exit_reason)
 
 
 def _report(report: "ReportRecord", view: View) -> Iterator[str]:
     yield "## jaynes audit"
     for failed in report.failures:
         yield from ("", f"**error**: {in_markdown(failed.sentence)}")
+    yield from _findings(report.findings, view)
     if report.claim:
         yield from ("", words(sections.together(report, report.claim)))
         grid = sections.roles_of_models(report.models, report.rulers)
@@ -33,7 +35,7 @@ def _report(report: "ReportRecord", view: View) -> Iterator[str]:
 def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) -> Iterator[str]:
     everything = view.detail is Detail.EVERYTHING
     yield from ("", f"**{in_markdown(model.target)}**: {in_markdown(sections.answer(model))}")
-    yield from finding_rows(model.findings, most=None if view.every_layer else sections.MOST_FINDINGS)
+    yield from _findings(model.findings, view)
     if view.detail is Detail.FINDINGS:
         return
     yield from ("", " ".join(map(words, [*sections.coverage(model), *details.anatomy_sentences(model)])))
@@ -41,7 +43,7 @@ def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) ->
         yield from ("", f"Note: {in_markdown(remark)}")
     for title, overview in sections.overviews(model, rulers, everything=everything):
         yield from ("", f"{title}:", "", *table(overview))
-    objected = frozenset(found.subject for found in model.findings if found.level == "error")
+    objected = sections.objected(model)
     for listing in sections.listings(model, everything=everything, every_layer=view.every_layer):
         unsaid = ["", f"{listing.unsaid:,} in all; `--all` lists them."] if listing.unsaid else []
         grid = table(sections.layer_grid(listing, rulers, objected, everything=everything)) if listing.shown else ()
@@ -61,3 +63,10 @@ def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) ->
         groups = sections.left_out(model, everything=everything)
         yield from folded("Left out", [f"- {words(group)}" for group in groups])
     yield from ("", f"<sub>{in_markdown(sections.LEGEND)}</sub>")
+
+
+def _findings(found: "Sequence[FindingRecord]", view: View) -> Iterator[str]:
+    yield from finding_rows(sections.shown(found, view), most=None if view.every_layer else sections.MOST_FINDINGS)
+    hidden = sections.not_shown(found, view)
+    if hidden:
+        yield from ("", in_markdown(hidden))

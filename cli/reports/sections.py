@@ -1,7 +1,7 @@
 """Record -> what is said about it: sentences and grids, the same for the terminal and for Markdown."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median
@@ -11,6 +11,7 @@ from jaynes_audit.cli.exit_codes import counted
 from jaynes_audit.cli.reports.cells import Cell, grid, grouped, not_finite, remark, ruler_rows
 from jaynes_audit.cli.reports.figures import NONE, count, extent, fixed, magnitude, middle, share, stored
 from jaynes_audit.cli.reports.page import Column, Grid, Sentence, Span, Tone, sentence
+from jaynes_audit.cli.reports.view import Show, View
 
 if TYPE_CHECKING:
     from jaynes_audit.analyzers.comparison.record import ComparisonReportRecord
@@ -38,6 +39,7 @@ MOST_FINDINGS = 20
 MOST_GROUPS = 10
 MOST_NAMES = 3
 MOST_VERDICTS = 3
+NEW = "new"
 TONES = {"error": Tone.ERROR, "warning": Tone.WARNING, "note": Tone.NOTE}
 
 LOGNORMAL = "lognormal"
@@ -70,7 +72,7 @@ def headline(model: "ModelRecord") -> Sentence:
 def answer(model: "ModelRecord") -> str:
     """Say which laws the highly connected matrices follow, and whether they share one."""
     connected = model.connected
-    errors = sum(found.level == "error" for found in model.findings)
+    errors = sum(found.level == "error" for found in news(model.findings))
     start = f"{counted(errors, 'error')}; " if errors else ""
     if headers_only(model):
         return f"{start}{_held(model)}. No weight was read, so nothing is known of any."
@@ -213,21 +215,70 @@ def failure(failed: "FailureRecord") -> Sentence:
 def finding(found: "FindingRecord") -> Sentence:
     """A finding, its level first."""
     told = f"'{found.subject}'" in found.sentence
-    return sentence(
+    return sentence(  # each space begins a span, for there a line may end
         Span(f"{found.level:<7}  ", TONES[found.level]),
-        f"{found.rule} {found.name}  ",
-        *(() if told else (Span(found.subject, Tone.STRONG), ": ")),
-        found.sentence,
+        f"{rule_of(found)} ",
+        *(() if told else (Span(f" {found.subject}:", Tone.STRONG),)),
+        f" {found.sentence}",
         indent=9,
     )
 
 
-def findings(model: "ModelRecord", *, most: int | None) -> Iterator[Sentence]:
-    """What the rules object to, the worst first."""
-    for found in islice(model.findings, most):
-        yield finding(found)
-    if most is not None and len(model.findings) > most:
-        yield sentence(Span(f"         {counted(len(model.findings) - most, 'more finding')}: --all", Tone.QUIET))
+def rule_of(found: "FindingRecord") -> str:
+    """The code and the name of the rule, and in brackets why the finding is no news."""
+    why = standing(found)
+    return f"{found.rule} {found.name} ({why})" if why else f"{found.rule} {found.name}"
+
+
+def standing(found: "FindingRecord") -> str:
+    """Why a finding is no news: baselined, or ignored for a reason; empty where it is."""
+    if found.status == NEW:
+        return ""
+    return f"{found.status}: {found.why}" if found.why else found.status
+
+
+def findings(found: "Sequence[FindingRecord]", view: View) -> Iterator[Sentence]:
+    """What the rules object to: the news, the worst first, then what else is to be shown."""
+    most = None if view.every_layer else MOST_FINDINGS
+    listed = shown(found, view)
+    yield from map(finding, listed[:most])
+    if most is not None and len(listed) > most:
+        yield sentence(Span(f"         {counted(len(listed) - most, 'more finding')}: --all", Tone.QUIET))
+    hidden = not_shown(found, view)
+    if hidden:
+        yield sentence(Span(f"         {hidden}", Tone.QUIET))
+
+
+def news(found: "Iterable[FindingRecord]") -> "list[FindingRecord]":
+    """The findings that decide the exit status."""
+    return [each for each in found if each.status == NEW]
+
+
+def shown(found: "Iterable[FindingRecord]", view: View) -> "list[FindingRecord]":
+    """The findings to list, the news first."""
+    wanted = {NEW, view.show.value}
+    listed = [each for each in found if view.show is Show.ALL or each.status in wanted]
+    return sorted(listed, key=lambda each: each.status != NEW)
+
+
+def not_shown(found: "Sequence[FindingRecord]", view: View) -> str:
+    """How many findings there are beside those that are listed, and how to see them; empty where there are none."""
+    hidden = Counter(each.status for each in found) - Counter(each.status for each in shown(found, view))
+    told = " and ".join(f"{count(number)} {status}" for status, number in sorted(hidden.items()))
+    return f"{told}: --show all" if told else ""
+
+
+def by_subject(model: "ModelRecord") -> "Mapping[str, list[FindingRecord]]":
+    """The findings about each layer, tensor or file; none about any other."""
+    found: defaultdict[str, list[FindingRecord]] = defaultdict(list)
+    for each in model.findings:
+        found[each.subject].append(each)
+    return found
+
+
+def objected(model: "ModelRecord") -> frozenset[str]:
+    """The layers with a new error."""
+    return frozenset(found.subject for found in news(model.findings) if found.level == "error")
 
 
 def last_line(report: "ReportRecord | ComparisonReportRecord") -> Sentence:

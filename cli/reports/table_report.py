@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from jaynes_audit.cli.reports import details, sections
+from jaynes_audit.cli.reports import details, gate_table, sections
 from jaynes_audit.cli.reports.law_map import law_map
 from jaynes_audit.cli.reports.page import BLANK, Block, Line, Omissions, Span, Tone, lines, sentence
 from jaynes_audit.cli.reports.view import Detail, View
@@ -16,6 +16,8 @@ MOST_REMARKS = 3
 
 def render(report: "ReportRecord", view: View) -> str:
     """Write the report in columns: as wide as they need, or fitted to the terminal; plain, or coloured."""
+    if report.command == "gate":
+        return laid_out(gate_table.page(report, view), view)
     return laid_out(_findings_page(report, view) if view.detail is Detail.FINDINGS else _page(report, view), view)
 
 
@@ -46,16 +48,18 @@ def _plain(line: Line) -> str:
 
 def _findings_page(report: "ReportRecord", view: View) -> Iterator[Block]:
     yield from map(sections.failure, report.failures)
+    yield from sections.findings(report.findings, view)
     for model in report.models:
-        if model.findings and len(report.models) > 1:
+        if sections.shown(model.findings, view) and len(report.models) > 1:
             yield sentence(Span(model.target, Tone.STRONG), ":")
-        yield from sections.findings(model, most=None if view.every_layer else sections.MOST_FINDINGS)
+        yield from sections.findings(model.findings, view)
     yield sections.last_line(report)
 
 
 def _page(report: "ReportRecord", view: View) -> Iterator[Block]:
     yield from map(sections.failure, report.failures)
-    if report.failures:
+    yield from sections.findings(report.findings, view)
+    if report.failures or report.findings:
         yield BLANK
     if report.claim:
         yield from _together(report, report.claim, view)
@@ -84,9 +88,7 @@ def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) ->
     yield from sections.remarks(model, None if everything else MOST_REMARKS)
     yield BLANK
     if model.findings:
-        yield from titled(
-            "Findings", *sections.findings(model, most=None if view.every_layer else sections.MOST_FINDINGS)
-        )
+        yield from titled("Findings", *sections.findings(model.findings, view))
     for title, grid in sections.overviews(model, rulers, everything=everything):
         yield from titled(title, grid)
     yield from _layers(model, rulers, view)
@@ -108,7 +110,7 @@ def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) ->
 
 def _layers(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) -> Iterator[Block]:
     everything = view.detail is Detail.EVERYTHING
-    objected = frozenset(found.subject for found in model.findings if found.level == "error")
+    objected = sections.objected(model)
     for listing in sections.listings(model, everything=everything, every_layer=view.every_layer):
         blocks: list[Block] = []
         if listing.shown:

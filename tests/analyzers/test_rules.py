@@ -1,7 +1,9 @@
 """Every rule objects to exactly what it is there for, and says why it matters and what to do."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,20 @@ import pytest
 from jaynes_audit.analyzers.audit import audit_checkpoint
 from jaynes_audit.analyzers.checkpoints import Defect
 from jaynes_audit.analyzers.dtypes import Dtype
-from jaynes_audit.analyzers.rules import FILE_RULES, RULES, VALUE_RULES, Finding, LayerRule, Level, Rule
+from jaynes_audit.analyzers.rules import FILE_RULES, RULES, Finding, Level, Precision, Rule
+from jaynes_audit.analyzers.rules.values import VALUE_RULES
 from jaynes_audit.analyzers.verdict import findings_of
-from tests.support.checkpoints import Stored, checkpoint, stored
+from tests.support.checkpoints import Stored, checkpoint, raw, stored
+from tests.support.weights import decoded, encoded
 
 UP = "model.layers.0.mlp.up_proj.weight"
+OF_VALUES = frozenset(rule.code for rule in VALUE_RULES)
 SOUND = np.random.default_rng(1).standard_normal((20, 30))
 
 
 def findings(folder: Path, weights: Stored, name: str = UP) -> list[Finding]:
-    return list(findings_of(audit_checkpoint(checkpoint(folder, {name: weights}))))
+    found = findings_of(audit_checkpoint(checkpoint(folder, {name: weights})))
+    return [finding for finding in found if finding.rule in OF_VALUES]
 
 
 def with_one(value: float) -> np.ndarray:
@@ -32,10 +38,17 @@ def with_one(value: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
-def test_every_rule_says_why_it_matters_and_what_to_do(rule: Rule) -> None:
-    assert "\n\nWhy it matters: " in rule.documentation
-    assert "\nWhat to do: " in rule.documentation
+def test_every_rule_says_what_it_finds_why_it_matters_and_what_to_do_and_gives_an_example(rule: Rule) -> None:
+    for part in ("\n\nWhy it matters: ", "\nWhat to do: ", "\nExample: "):
+        assert rule.documentation.count(part) == 1
+    assert all((rule.what, rule.why, rule.remedy))
+    assert re.fullmatch(r"\S.*: .+", rule.example, re.DOTALL)
     assert rule.documentation == rule.documentation.strip()
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_only_a_rule_that_is_hardly_ever_wrong_is_an_error(rule: Rule) -> None:
+    assert rule.level is not Level.ERROR or rule.precision in {Precision.VERY_HIGH, Precision.HIGH}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
@@ -54,48 +67,141 @@ def test_rules_stand_in_the_order_of_their_codes() -> None:
 
 # ---- what each objects to
 
+SIGNS = np.sign(SOUND)
+FEW = np.where(SOUND[3, 4] == SOUND, 1e-40, 0.0)  # one weight of all is not zero
+LARGE = 0.02 * np.random.default_rng(3).standard_normal((200, 250))
+
+
+def as_stored(weights: np.ndarray | Stored, dtype: Dtype = Dtype.F32) -> Stored:
+    return weights if isinstance(weights, Stored) else stored(weights, dtype)
+
+
+def with_zero_rows(number: int, *, axis: int = 0) -> np.ndarray:
+    weights = LARGE.copy()
+    np.moveaxis(weights, axis, 0)[:number] = 0
+    return weights
+
+
+def flushed(share: float) -> np.ndarray:
+    return np.where(np.abs(LARGE) < np.quantile(np.abs(LARGE), share), 0, LARGE)
+
+
+def saturated(largest: float, number: int, dtype: Dtype) -> Stored:
+    weights = LARGE.copy()
+    weights.reshape(-1)[:: weights.size // number] = -largest
+    return stored(weights, dtype)
+
+
+def with_largest(value: float, weights: np.ndarray = LARGE) -> np.ndarray:
+    changed = weights.copy()
+    changed.reshape(-1)[7] = value
+    return changed
+
+
 OBJECTED: dict[str, list[np.ndarray]] = {
     "JN101": [with_one(np.nan), with_one(np.inf), with_one(-np.inf), np.full((4, 4), np.nan)],
     "JN102": [np.zeros((20, 30)), -np.zeros((20, 30)), np.zeros((2, 2))],
     "JN103": [np.full((20, 30), 0.1), np.full((20, 30), -7.0), np.full((300, 400), 0.3)],
+    "JN104": [with_zero_rows(3), with_zero_rows(100), with_zero_rows(3, axis=1)],
+    "JN106": [flushed(0.12), flushed(0.6)],
+    "JN111": [with_largest(6.8e36), with_largest(-6.8e36), with_largest(100.0)],
 }
-NOT_OBJECTED: dict[str, list[np.ndarray]] = {
+"""In every format of a wide range."""
+
+OF_A_FORMAT: dict[str, list[Stored]] = {
+    "JN105": [
+        saturated(65504, 1, Dtype.F16),
+        saturated(448, 1000, Dtype.F8_E4M3),
+        saturated(57344, 1000, Dtype.F8_E5M2),
+    ],
+    "JN106": [stored(LARGE * 1e-3, Dtype.F16)],
+    "JN107": [stored(decoded(encoded(LARGE, narrow), narrow)) for narrow in (Dtype.BF16, Dtype.F16)],
+    "JN111": [stored(with_largest(0.02 * 2.0**16), Dtype.F16)],
+    "JN112": [
+        raw(encoded(LARGE, Dtype.BF16), Dtype.F16),
+        raw(encoded(LARGE, Dtype.F16).view(np.uint16), Dtype.BF16),
+    ],
+}
+
+NOT_OBJECTED: dict[str, list[np.ndarray | Stored]] = {
     "JN101": [SOUND, with_one(3e38), with_one(0)],
-    "JN102": [SOUND, np.where(SOUND[3, 4] == SOUND, 1e-40, 0.0), np.zeros(20), np.zeros((1, 20)), np.array(0.0)],
-    "JN103": [
+    "JN102": [SOUND, FEW, np.zeros((1, 1)), np.array(0.0)],
+    "JN103": [SOUND, np.full(20, 0.1), np.full((1, 20), 1.0), SIGNS, with_one(0) * 0, np.where(SOUND > 0, 1.0, 0)],
+    "JN104": [
+        LARGE,
+        with_zero_rows(2),
+        np.zeros((200, 250)),
+        LARGE * (np.random.default_rng(4).random((200, 250)) > 0.99),
+    ],
+    "JN105": [
         SOUND,
-        np.full(20, 0.1),
-        np.full((1, 20), 1.0),
-        np.sign(SOUND),
-        with_one(0) * 0,
-        np.where(SOUND > 0, 1.0, 0),
+        with_one(3.4e38),
+        saturated(65503 * 0.99, 1, Dtype.F16),
+        saturated(448, 4, Dtype.F8_E4M3),
+        stored(448 * LARGE / np.abs(LARGE).max(axis=1, keepdims=True), Dtype.F8_E4M3),  # as a quantiser scales rows
+    ],
+    "JN106": [LARGE, flushed(0.09), with_zero_rows(100), stored(LARGE, Dtype.F16), stored(LARGE, Dtype.F8_E4M3)],
+    "JN107": [LARGE, SIGNS, np.full((200, 250), 0.5), stored(LARGE, Dtype.BF16), stored(LARGE, Dtype.F16)],
+    "JN111": [LARGE, with_largest(0.02 * 200), with_largest(0.02 * 30, LARGE[:20, :20]), LARGE * 1e9, FEW],
+    "JN112": [
+        *(stored(LARGE, dtype) for dtype in (Dtype.F16, Dtype.BF16, Dtype.F64)),
+        *(stored(SIGNS * (1 + SOUND / 100), dtype) for dtype in (Dtype.F16, Dtype.BF16, Dtype.F32)),
+        with_largest(6.8e36),
+        np.where(np.arange(250) % 10, LARGE, LARGE * 1e-12),  # columns that nothing trains any more
+        stored(np.where(np.arange(250) % 10, LARGE, LARGE * 1e-12), Dtype.BF16),
+        stored(np.where(np.arange(250) % 10, LARGE * 1e-12, LARGE), Dtype.BF16),
+        np.random.default_rng(5).random((200, 250)),
     ],
 }
 
 
-def cases(table: dict[str, list[np.ndarray]]) -> list[object]:
+def cases(table: Mapping[str, Sequence[np.ndarray | Stored]]) -> list[object]:
+    rules = {rule.code: rule for rule in VALUE_RULES}
     return [
-        pytest.param(rule, weights, id=f"{rule.code}-{number}")
-        for rule in VALUE_RULES
-        for number, weights in enumerate(table[rule.code])
+        pytest.param(rules[code], weights, id=f"{code}-{number}")
+        for code, examples in table.items()
+        for number, weights in enumerate(examples)
     ]
 
 
 @pytest.mark.parametrize(("rule", "weights"), cases(OBJECTED))
 @pytest.mark.parametrize("dtype", [Dtype.F32, Dtype.BF16, Dtype.F64])
-def test_a_rule_objects_to_its_fault_alone(rule: LayerRule, weights: np.ndarray, dtype: Dtype, tmp_path: Path) -> None:
+def test_a_rule_objects_to_its_fault_alone(rule: Rule, weights: np.ndarray, dtype: Dtype, tmp_path: Path) -> None:
     (finding,) = findings(tmp_path, stored(weights, dtype))
     assert (finding.rule, finding.name, finding.level, finding.subject) == (rule.code, rule.name, rule.level, UP)
     assert finding.sentence
 
 
+@pytest.mark.parametrize(("rule", "weights"), cases(OF_A_FORMAT))
+def test_a_rule_about_a_format_objects_to_its_fault_alone(rule: Rule, weights: Stored, tmp_path: Path) -> None:
+    (finding,) = findings(tmp_path, weights)
+    assert (finding.rule, finding.level) == (rule.code, rule.level)
+    assert finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("made_in", "stored_in"), [(Dtype.F32, Dtype.F32), *product((Dtype.F16, Dtype.BF16), repeat=2)]
+)
+def test_bytes_in_the_wrong_order_are_no_weights(made_in: Dtype, stored_in: Dtype, tmp_path: Path) -> None:
+    codes = encoded(LARGE, made_in)
+    swapped = raw(codes.view(f"u{codes.itemsize}").byteswap(), stored_in)
+    [sentence] = [finding.sentence for finding in findings(tmp_path, swapped) if finding.rule == "JN112"]
+    assert f"the bits look like {made_in} with its bytes in the wrong order" in sentence
+
+
+@pytest.mark.parametrize("codes", [encoded(LARGE, Dtype.BF16).astype(np.uint32).byteswap() >> 16, np.arange(50_000)])
+def test_whole_numbers_and_swapped_bfloat16_under_float32_are_no_weights(codes: np.ndarray, tmp_path: Path) -> None:
+    patterns = raw(codes.astype(np.uint32).reshape(200, 250), Dtype.F32)
+    assert "JN112" in {finding.rule for finding in findings(tmp_path, patterns)}
+
+
 @pytest.mark.parametrize(("rule", "weights"), cases(NOT_OBJECTED))
-def test_a_rule_has_nothing_against_other_weights(rule: LayerRule, weights: np.ndarray, tmp_path: Path) -> None:
-    assert rule.code not in {finding.rule for finding in findings(tmp_path, stored(weights))}
+def test_a_rule_has_nothing_against_other_weights(rule: Rule, weights: np.ndarray | Stored, tmp_path: Path) -> None:
+    assert rule.code not in {finding.rule for finding in findings(tmp_path, as_stored(weights))}
 
 
 def test_every_rule_of_values_has_examples() -> None:
-    assert {rule.code for rule in VALUE_RULES} == set(OBJECTED) == set(NOT_OBJECTED)
+    assert {rule.code for rule in VALUE_RULES} == {*OBJECTED, *OF_A_FORMAT} == set(NOT_OBJECTED)
 
 
 def test_nan_and_infinity_are_told_apart(tmp_path: Path) -> None:
@@ -108,6 +214,48 @@ def test_nan_and_infinity_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["model.layers.0.mlp.up_proj.bias", "base_model.model.layers.0.q_proj.lora_B.weight"])
 def test_what_training_starts_from_may_be_zero(name: str, tmp_path: Path) -> None:
     assert findings(tmp_path, stored(np.zeros((20, 30))), name) == []
+
+
+@pytest.mark.parametrize("shape", [(20,), (1, 20)])
+def test_a_vector_of_zeros_is_a_note(shape: tuple[int, ...], tmp_path: Path) -> None:
+    (finding,) = findings(tmp_path, stored(np.zeros(shape)), "model.layers.0.input_layernorm.weight")
+    assert (finding.rule, finding.level) == ("JN102", Level.NOTE)
+
+
+GAINS = [f"model.layers.{layer}.input_layernorm.weight" for layer in range(4)]
+
+
+@pytest.mark.parametrize(("zero", "level"), [(1, Level.ERROR), (2, Level.NOTE), (4, Level.NOTE)])
+def test_zero_gains_are_an_error_where_those_of_most_other_blocks_are_not(
+    zero: int, level: Level, tmp_path: Path
+) -> None:
+    gains = {name: stored(np.full(20, float(layer >= zero))) for layer, name in enumerate(GAINS)}
+    found = findings_of(audit_checkpoint(checkpoint(tmp_path, gains)))
+    assert [(finding.rule, finding.level) for finding in found] == [("JN102", level)] * zero
+
+
+@pytest.mark.parametrize(("zero", "objects"), [(39, False), (41, True)])
+def test_a_fifth_of_an_embedding_may_be_empty(zero: int, objects: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a table
+    found = findings(tmp_path, stored(with_zero_rows(zero)), "model.embed_tokens.weight")
+    assert [finding.rule for finding in found] == ["JN104"] * objects
+
+
+def test_a_vector_may_be_dominated_by_one_entry_but_not_by_a_flipped_bit(tmp_path: Path) -> None:
+    bias = 0.02 * np.random.default_rng(6).standard_normal(1000)
+    name = "model.layers.0.mlp.up_proj.bias"
+    for largest, rules in ((50.0, []), (1000.0, ["JN111"]), (6.8e36, ["JN111"])):
+        assert [each.rule for each in findings(tmp_path, stored(with_largest(largest, bias)), name)] == rules
+
+
+def test_padded_precision_is_told_once_of_a_model_and_only_where_most_of_it_is_padded(tmp_path: Path) -> None:
+    names = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(4)]
+    rounded = stored(decoded(encoded(LARGE, Dtype.BF16), Dtype.BF16))
+    for padded, sentences in ((2, []), (3, ["3 of 4 matrices hold BF16 values in F32"])):
+        tensors = {name: rounded if at < padded else stored(LARGE + at) for at, name in enumerate(names)}
+        audit = audit_checkpoint(checkpoint(tmp_path, tensors))
+        found = [finding for finding in findings_of(audit) if finding.rule == "JN107"]
+        assert [finding.sentence for finding in found] == sentences
+        assert all(finding.subject == audit.target for finding in found)
 
 
 def test_float32_that_differ_in_their_low_halves_alone_are_not_constant(tmp_path: Path) -> None:
@@ -128,11 +276,11 @@ def test_a_defect_of_a_file_is_the_finding_of_its_rule(rule: Rule, tmp_path: Pat
     sound = checkpoint(tmp_path, {UP: stored(SOUND)})
     defect = Defect(rule=rule.code, case="some-case", file="model.safetensors", sentence="It is not whole.")
     audit = audit_checkpoint(replace(sound, defects=(defect,)))
-    assert findings_of(audit) == (
-        Finding(
-            rule=rule.code, name=rule.name, level=rule.level, subject="model.safetensors", sentence="It is not whole."
-        ),
+    [finding] = [finding for finding in findings_of(audit) if finding.rule != "JN904"]
+    assert finding == Finding(
+        rule=rule.code, name=rule.name, level=rule.level, subject="model.safetensors", sentence="It is not whole."
     )
+    assert "JN904" in {finding.rule for finding in findings_of(audit)}
     assert not audit.coverage.complete
 
 
@@ -150,11 +298,12 @@ def test_findings_come_worst_first_and_then_by_rule_and_layer(tmp_path: Path) ->
     defects = [Defect(rule=code, case="", file="a.b.file", sentence="It is not whole.") for code in ("JN006", "JN001")]
     whole = replace(checkpoint(tmp_path, tensors), defects=tuple(defects))
     found = findings_of(audit_checkpoint(whole))
-    assert [(finding.level, finding.rule, finding.subject.split(".")[2]) for finding in found] == [
-        (Level.ERROR, "JN001", "file"),
-        (Level.ERROR, "JN006", "file"),
-        (Level.ERROR, "JN101", "2"),
-        (Level.ERROR, "JN101", "10"),
-        (Level.ERROR, "JN102", "1"),
-        (Level.WARNING, "JN103", "0"),
+    assert [(finding.level, finding.rule, finding.subject) for finding in found] == [
+        (Level.ERROR, "JN001", "a.b.file"),
+        (Level.ERROR, "JN006", "a.b.file"),
+        (Level.ERROR, "JN101", "model.layers.2.mlp.up_proj.weight"),
+        (Level.ERROR, "JN101", "model.layers.10.mlp.up_proj.weight"),
+        (Level.ERROR, "JN102", "model.layers.1.mlp.up_proj.weight"),
+        (Level.WARNING, "JN103", "model.layers.0.mlp.up_proj.weight"),
+        (Level.WARNING, "JN904", whole.location),
     ]

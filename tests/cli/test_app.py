@@ -19,7 +19,7 @@ from jaynes_audit.cli.app import run
 from jaynes_audit.cli.exit_codes import EXIT_CODES, PRECEDENCE, ExitCode
 from jaynes_audit.cli.options import AmplitudeChoice, IoChoice
 from jaynes_audit.cli.outputs import Format
-from jaynes_audit.cli.reports import REPORTS
+from jaynes_audit.cli.reports.audits import REPORTS
 from tests.support.checkpoint_files import SIZE, checkpoint, gaussian
 
 HEAVY = {"numpy", "scipy", "rich", "huggingface_hub", "msgspec", "asyncio", "concurrent.futures"}
@@ -77,7 +77,7 @@ def test_1_when_a_weight_is_nan(tmp_path: Path) -> None:
         (["audit", "x", "--bogus"], "No such option: --bogus"),
         (["adit"], "No such command 'adit'"),
         (["audit", "x", "-o", "jso"], "there is no format 'jso'; did you mean 'json'?"),
-        (["audit", "x", "-o", "pdf"], "the formats are table, json, jsonl, csv, markdown"),
+        (["audit", "x", "-o", "pdf"], "the formats are table, json, jsonl, csv, sarif, junit, markdown, github,"),
         (["audit", "x", "-o", "json", "-o", "csv"], "two reports cannot both go to the standard output"),
         (["audit", "x", "-o", "json=a", "-o", "csv=a"], "two reports cannot both go to 'a'"),
         (["audit", "x", "-o", "json="], "names no file"),

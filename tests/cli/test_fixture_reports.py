@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from jaynes_audit.analyzers.record import ReportRecord, report_schema
 from jaynes_audit.cli.app import run
 from jaynes_audit.cli.outputs import Format
-from jaynes_audit.cli.reports import REPORTS
+from jaynes_audit.cli.reports.audits import REPORTS
 from jaynes_audit.cli.reports.view import Detail, View
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"

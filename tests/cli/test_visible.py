@@ -18,6 +18,11 @@ from jaynes_audit.cli.visible import code_in_markdown, in_csv, in_json, in_markd
         ("\x9bcontrol", r"\x9bcontrol"),
         ("tag\U000e0041", r"tag\U000e0041"),
         ("größer 重み", "größer 重み"),
+        ("a##[stop-commands]x", r"a##\x5bstop-commands]x"),
+        ("::error::x", r":\x3aerror::x"),
+        ("\x1f ::error::x", r"\x1f ::error::x"),
+        ("  ::error::x", r"  :\x3aerror::x"),
+        ("std::vector", "std::vector"),
     ],
 )
 def test_what_does_not_print_is_shown_for_what_it_is(hostile: str, shown: str) -> None:

@@ -47,6 +47,7 @@ def weight_file(
         undecoded=sorting.undecoded,
         defects=tuple(defects),
         remarks=(*remarks, *found.remarks, *notes, *sorting.remarks()),
+        is_pickle=True,
     )
 
 

@@ -71,6 +71,7 @@ def read_distributed(folder: Place) -> WeightFile:
         undecoded={named.name: named.tensor.reason for named in found.tensors if isinstance(named.tensor, Unreadable)},
         defects=(*unknown_globals({**pickled.unknown, **files.unknown}, file), *files.missing_defects(file)),
         remarks=found.remarks,
+        is_pickle=True,
     )
 
 

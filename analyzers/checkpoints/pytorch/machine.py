@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import BinaryIO, Final
 
+from jaynes_audit.analyzers.checkpoints.pytorch.allowed import is_allowed
 from jaynes_audit.analyzers.checkpoints.pytorch.constructing import built, constructed, is_known, storage_of
 from jaynes_audit.analyzers.checkpoints.pytorch.objects import (
     Global,
@@ -312,7 +313,8 @@ class _Machine:
 
     def push_global(self, module: str, name: str) -> None:
         found = Global(_OLD_MODULES.get(module, module), name)
-        if not is_known(found) and not (self._is_script and _is_script_class(found)):
+        is_data = is_known(found) or is_allowed(found)
+        if not is_data and not (self._is_script and _is_script_class(found)):
             self.unknown[found] = None
         self.push(found)
 

@@ -15,8 +15,8 @@ from jaynes_audit.analyzers.comparison.matching import Unmatched
 from jaynes_audit.analyzers.comparison.side_by_side import LayerComparison
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.record import ModelRecord, record_of
-from jaynes_audit.analyzers.rules import CHANGE_RULES, COMMON_RESCALE, EXTRA_TENSOR, MISSING_TENSOR
-from jaynes_audit.analyzers.rules.changes import MOST_KS, SIX_SIGMA_KS
+from jaynes_audit.analyzers.rules import CHANGE_RULES, COMMON_RESCALE, EXTRA_TENSOR, MISSING_TENSOR, USUAL_THRESHOLDS
+from jaynes_audit.analyzers.rules.changes import SIX_SIGMA_KS
 from jaynes_audit.analyzers.verdict import findings_of as findings_of_audit
 from tests.support import audits
 from tests.support.comparisons import (
@@ -81,9 +81,9 @@ OBJECTED = {
         comparison(layer(NAME, UNKNOWN, b=subject(NAME, dtype="Q4_0"))),
     ],
     "JN401": [comparison(of_law(sigma=0.0251)), comparison(of_law(sigma=-0.2)), comparison(of_law(sigma=0.1, ks=None))],
-    "JN402": [comparison(of_law(mu=0.051)), comparison(of_law(mu=-3.0)), comparison(of_law(mu=0.1, ks=None))],
+    "JN402": [comparison(of_law(mu=0.031)), comparison(of_law(mu=-3.0)), comparison(of_law(mu=0.1, ks=None))],
     "JN403": [
-        comparison(of_law(ks=MOST_KS + 0.001)),
+        comparison(of_law(ks=USUAL_THRESHOLDS.ks_gap + 0.001)),
         comparison(of_law(ks=0.9, skewness=0.0)),
         comparison(of_law(ks=None, skewness=0.21)),
         comparison(of_law(ks=None, skewness=-0.21, exact=UNKNOWN)),
@@ -126,7 +126,7 @@ NOT_OBJECTED = {
         comparison(of_law(sigma=0.2, exact=IDENTICAL)),
     ],
     "JN402": [
-        comparison(of_law(mu=0.049)),
+        comparison(of_law(mu=0.029)),
         comparison(of_law(mu=0.2, error=0.04)),
         comparison(of_law(mu=0.2, **NO_ERROR)),
         comparison(of_law(mu=0.2, exact=cast())),
@@ -134,7 +134,7 @@ NOT_OBJECTED = {
         comparison(*(layer(UP.format(at), different(), parameters=parameters(0.7)) for at in range(3))),
     ],
     "JN403": [
-        comparison(of_law(ks=MOST_KS - 0.001)),
+        comparison(of_law(ks=USUAL_THRESHOLDS.ks_gap - 0.001)),
         comparison(layer(NAME, different(), a=subject(NAME, rows=1), distances=distances(0.2))),  # so few weights
         comparison(of_law(ks=0.5, mu=0.5)),
         comparison(of_law(ks=0.5, sigma=0.5)),
@@ -149,7 +149,7 @@ NOT_OBJECTED = {
         comparison(layer(NAME, different())),
     ],
     "JN405": [
-        comparison(*(layer(UP.format(at), different(), parameters=parameters(0.04)) for at in range(10))),
+        comparison(*(layer(UP.format(at), different(), parameters=parameters(0.02)) for at in range(10))),
         comparison(*(layer(UP.format(at), different(), parameters=parameters(0.7)) for at in range(2))),
         comparison(*(layer(UP.format(at), different(), parameters=parameters(0.1 * at)) for at in range(10))),
         comparison(
@@ -240,7 +240,7 @@ def test_chance_exceeds_the_noise_of_ks_as_often_as_six_sigma() -> None:
 
 def test_the_bound_of_ks_is_what_a_tenth_of_sigma_makes_of_two_normal_laws() -> None:
     gap = stats.norm.cdf(0.05) - stats.norm.cdf(-0.05)
-    assert gap == pytest.approx(MOST_KS, abs=2e-4)
+    assert gap == pytest.approx(USUAL_THRESHOLDS.ks_gap, abs=2e-4)
 
 
 def test_the_bound_of_skewness_is_what_moves_a_quantile_by_a_tenth_of_sigma() -> None:

@@ -162,7 +162,7 @@ def test_what_is_not_there_is_an_error_of_ours(target: str, tmp_path: Path, monk
 
 def test_a_report_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = report(tmp_path / "audit.json", "a")
-    monkeypatch.setattr("jaynes_audit.analyzers.comparison.operand.MOST_REPORT_BYTES", 100)
+    monkeypatch.setattr("jaynes_audit.analyzers.record.reading.MOST_REPORT_BYTES", 100)
     with pytest.raises(CouldNotRead, match="a report has at most 100"):
         open_operands(str(path))
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -21,9 +22,10 @@ from jaynes_audit.analyzers.checkpoints.tensor import Defect
 from jaynes_audit.analyzers.distributions.candidates import CANDIDATES, Family
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.record import ReportRecord, failure_record, report_schema
+from jaynes_audit.analyzers.record.texts import text
 from jaynes_audit.analyzers.roles import Role
 from jaynes_audit.cli.outputs import Format
-from jaynes_audit.cli.reports import REPORTS
+from jaynes_audit.cli.reports.audits import REPORTS
 from jaynes_audit.cli.reports.colour import painted
 from jaynes_audit.cli.reports.csv_report import NESTED
 from jaynes_audit.cli.reports.markdown_page import MOST_BYTES
@@ -134,16 +136,18 @@ def curves() -> ReportRecord:
     return report(audit(layer("a.weight", told_by=evidence(curve=CURVE)), layer("b.weight", told_by=none)))
 
 
+@cache
 def hostile_models() -> ReportRecord:
     return report(*(audit(layer("a.weight"), target=name) for name in HOSTILE))
 
 
+@cache
 def hostile_report() -> ReportRecord:
     layers = [
         layer(
             name,
             file=name,
-            fitted=NotFitted(name) if at % 5 == 0 else fit(**LOGNORMAL_LIKE),
+            fitted=NotFitted(text(name)) if at % 5 == 0 else fit(**LOGNORMAL_LIKE),
             special={"nan": at % 3},
             told_by=evidence(Family.LOGNORMAL, residual=NotFitted(f"it could not be read: {name}")),
         )
@@ -368,7 +372,9 @@ def test_naive_errors_are_given_and_told_by_their_blocks() -> None:
 def test_json_lines_hold_one_layer_each() -> None:
     made = [json.loads(line) for line in render(Format.JSONL, report(odd_audit())).splitlines()]
     whole = json.loads(render(Format.JSON, report(odd_audit())))["models"][0]["layers"]
+    findings = [each.pop("findings") for each in made]
     assert made == [{"model": "tiny", **each} for each in whole]
+    assert findings[3] == [{"rule": "JN101", "level": "error", "status": "new"}]
 
 
 def test_the_report_level_claim_is_about_the_layers_of_all_models_and_there_for_two_or_more() -> None:
@@ -403,11 +409,18 @@ def test_csv_holds_the_same_numbers_as_json(record: ReportRecord) -> None:
     rows = list(csv.DictReader(io.StringIO(render(Format.CSV, record))))
     whole = json.loads(render(Format.JSON, record))["models"][0]["layers"]
     for row, each in zip(rows, whole, strict=True):
-        assert {name: value for name, value in row.items() if value} == {
+        assert {name: value for name, value in row.items() if value and name != "findings"} == {
             name: str(value).lower() if isinstance(value, bool) else str(value)
             for name, value in flat("tiny", each).items()
             if value is not None and value != ""
         }
+
+
+def test_csv_tells_the_findings_about_each_layer() -> None:
+    rows = list(csv.DictReader(io.StringIO(render(Format.CSV, report(odd_audit())))))
+    found = {row["name"]: row["findings"] for row in rows}
+    assert found["layers.0.mlp.up.weight"] == "JN101 error new"
+    assert found["layers.0.attention.q.weight"] == ""
 
 
 def test_csv_has_a_column_for_everything_each_with_a_name_of_its_own() -> None:
@@ -438,7 +451,7 @@ def test_only_our_own_escapes_reach_a_coloured_terminal() -> None:
 
 def test_hostile_names_come_back_from_json_as_they_were() -> None:
     names = [each["name"] for each in json.loads(render(Format.JSON, hostile_report()))["models"][0]["layers"]]
-    assert names == [name.replace("\udc80", r"\udc80") for name in HOSTILE]
+    assert names == [text(name) for name in HOSTILE]
 
 
 def test_hostile_names_make_no_formula_and_no_extra_cell_in_csv() -> None:

@@ -1,0 +1,144 @@
+"""Baseline, model now, what is accepted -> Baseline: only the lines that somebody has approved change."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeVar
+
+from jaynes_audit.analyzers.baseline.entry import Baseline, Entry, Known
+from jaynes_audit.analyzers.baseline.keeping import place_in_file
+from jaynes_audit.analyzers.rules import RULES, Finding
+from jaynes_audit.analyzers.rules.policy import matches
+
+OF_CHANGE = frozenset(rule.code for rule in RULES if rule.needs_baseline)
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class DifferenceKind(StrEnum):
+    """What happened to a line."""
+
+    ADDED = "+"
+    REMOVED = "-"
+    CHANGED = "~"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A layer whose line is not the same in both, or a known finding that only one of them has.
+
+    `rule` is the finding's code, and empty for a layer; `name` is the layer, or what the finding is about.
+    """
+
+    name: str
+    kind: DifferenceKind
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """What a user approves: whatever rules of these codes (or beginnings of codes) object to, or layers by pattern."""
+
+    codes: tuple[str, ...] = ()
+    tensors: tuple[str, ...] = ()
+    everything: bool = False
+
+    def covers(self, difference: Difference, codes: Iterable[str]) -> bool:
+        """Whether a difference is approved; `codes` are those of the rules that object to it."""
+        if self.everything or any(matches(difference.name, pattern) for pattern in self.tensors):
+            return True
+        objected = [difference.rule, *codes]
+        return any(code.startswith(accepted) for code in objected for accepted in self.codes if code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """A baseline brought up to date as far as was approved.
+
+    `remaining` are the differences left that a finding is about, so the gate goes on telling it; `untold` those that
+    none is about, such as the lines of a healthy cast, which stay as they were too.
+    """
+
+    baseline: Baseline
+    accepted: tuple[Difference, ...]
+    remaining: tuple[Difference, ...]
+    untold: tuple[Difference, ...]
+
+    @property
+    def summary(self) -> str:
+        """How many lines came, went and changed."""
+        kinds = [each.kind for each in self.accepted]
+        return " ".join(f"{kind}{kinds.count(kind):,}" for kind in DifferenceKind)
+
+
+def changes(before: Baseline, now: Baseline) -> tuple[Difference, ...]:
+    """Give the lines that differ: the layers in the order of the file, then the known findings."""
+    layers = _compared(
+        {each.name: each for each in before.entries},
+        {each.name: each for each in now.entries},
+    )
+    known = _compared({each: each for each in before.known}, {each: each for each in now.known})
+    return (
+        *(Difference(name=name, kind=layers[name]) for name in sorted(layers, key=place_in_file)),
+        *(
+            Difference(name=each.subject, kind=known[each], rule=each.rule)
+            for each in sorted(known, key=lambda each: (each.rule, place_in_file(each.subject)))
+        ),
+    )
+
+
+def updated(before: Baseline, now: Baseline, findings: Iterable[Finding], acceptance: Acceptance) -> Update:
+    """Rewrite the lines that are approved, and no other.
+
+    `findings` are what the gate objects to when `now` is held against `before`, or what of it decides. One of change
+    that is about no layer is about the model, and so about every layer that differs.
+    """
+    findings = tuple(findings)
+    differences = changes(before, now)
+    codes = _codes_by_name(before, now, findings)
+    told = {finding.rule for finding in findings}
+    accepted = tuple(each for each in differences if acceptance.covers(each, () if each.rule else codes[each.name]))
+    approved = frozenset(accepted)
+    left = [each for each in differences if each not in approved]
+    remaining = tuple(each for each in left if (each.rule in told if each.rule else codes[each.name]))
+    layers = {each.name for each in accepted if not each.rule}
+    findings_changed = {Known(rule=each.rule, subject=each.name) for each in accepted if each.rule}
+    source = before if left else now
+    return Update(
+        baseline=replace(
+            source,
+            statistics=before.statistics,
+            entries=_merged(before.entries, now.entries, layers),
+            known=_merged_known(before.known, now.known, findings_changed),
+        ),
+        accepted=accepted,
+        remaining=remaining,
+        untold=tuple(each for each in left if each not in set(remaining)),
+    )
+
+
+def _compared(before: Mapping[Key, object], now: Mapping[Key, object]) -> dict[Key, DifferenceKind]:
+    kinds = {key: DifferenceKind.REMOVED for key in before if key not in now}
+    kinds |= {key: DifferenceKind.ADDED for key in now if key not in before}
+    return kinds | {key: DifferenceKind.CHANGED for key in before if key in now and before[key] != now[key]}
+
+
+def _codes_by_name(before: Baseline, now: Baseline, findings: Iterable[Finding]) -> dict[str, list[str]]:
+    codes: dict[str, list[str]] = {each.name: [] for each in (*before.entries, *now.entries)}
+    of_model: list[str] = []
+    for finding in findings:
+        if finding.rule in OF_CHANGE:
+            codes.get(finding.subject, of_model).append(finding.rule)
+    return {name: [*own, *of_model] for name, own in codes.items()}
+
+
+def _merged(before: tuple[Entry, ...], now: tuple[Entry, ...], accepted: set[str]) -> tuple[Entry, ...]:
+    kept = [each for each in before if each.name not in accepted]
+    taken = [each for each in now if each.name in accepted]
+    return tuple(sorted([*kept, *taken], key=lambda each: place_in_file(each.name)))
+
+
+def _merged_known(before: tuple[Known, ...], now: tuple[Known, ...], accepted: set[Known]) -> tuple[Known, ...]:
+    kept = [each for each in before if each not in accepted]
+    taken = [each for each in now if each in accepted]
+    return tuple(sorted([*kept, *taken], key=lambda each: (each.rule, place_in_file(each.subject))))

@@ -1,0 +1,85 @@
+"""Audit, policy, baseline -> findings, each with its status: what decides whether a build fails."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+
+from jaynes_audit.analyzers.audit import Audit, LeftOutReason
+from jaynes_audit.analyzers.baseline.drift import counterparts, drift, unexpected_dtypes
+from jaynes_audit.analyzers.baseline.entry import STATISTICS, Baseline, Known, StoredBaseline
+from jaynes_audit.analyzers.baseline.keeping import known_of
+from jaynes_audit.analyzers.rules import Finding, Status
+from jaynes_audit.analyzers.rules.hygiene import EXPIRED_IGNORE, STALE_BASELINE, UNUSED_IGNORE
+from jaynes_audit.analyzers.rules.policy import Policy
+from jaynes_audit.analyzers.verdict import findings_of, worst_first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The baseline that a model is held against, and what the model is like now in the same terms."""
+
+    against: StoredBaseline
+    now: Baseline
+
+
+def judge(audit: Audit, policy: Policy, held: Held | None, *, today: date) -> tuple[Finding, ...]:
+    """Give all that the rules object to in a model, the worst first, and say of each whether it is news.
+
+    What the baseline's model had already is baselined; what an ignore of the policy covers is ignored until its day.
+    """
+    found = [*findings_of(audit, policy)]
+    found += _against(held, audit, policy) if held else unexpected_dtypes(audit, policy)
+    known = _known(held) if held else frozenset()
+    return worst_first(
+        [_with_status(each, policy, today=today, is_known=known_of(each, audit.target) in known) for each in found]
+    )
+
+
+def about_the_run(policy: Policy, findings: Iterable[Finding], *, today: date, is_whole: bool) -> tuple[Finding, ...]:
+    """Give what is to be said of the policy once all models are judged: ignores that expired or cover nothing.
+
+    Where not all that was asked for could be read, or not all was asked for, no ignore is called unused.
+    """
+    found = list(findings)
+    return worst_first(
+        [
+            replace(each, level=policy.level_of(each))
+            for each in _about_ignores(policy, found, today, is_whole=is_whole)
+            if each.rule in policy.on
+        ]
+    )
+
+
+def _against(held: Held, audit: Audit, policy: Policy) -> Iterator[Finding]:
+    stored = held.against
+    if stored.baseline.statistics == STATISTICS:
+        is_whole = audit.coverage.complete and not any(
+            each.reason is LeftOutReason.NOT_REQUESTED for each in audit.left_out
+        )
+        yield from drift(stored.baseline, held.now, policy, target=audit.target, is_whole=is_whole)
+    elif policy.asks(STALE_BASELINE):
+        told = f"it has statistics of version {stored.baseline.statistics}, and this is version {STATISTICS}"
+        stale = STALE_BASELINE.finding(stored.place, told)
+        yield replace(stale, level=policy.level_of(stale))
+
+
+def _known(held: Held) -> frozenset[Known]:
+    """What the baseline's model had already, by the names that its layers have now."""
+    known = held.against.baseline.known
+    names = counterparts(held.against.baseline, held.now) if known else {}
+    return frozenset(replace(each, subject=names.get(each.subject, each.subject)) for each in known)
+
+
+def _with_status(finding: Finding, policy: Policy, *, today: date, is_known: bool) -> Finding:
+    for ignore in policy.ignores:
+        if ignore.covers(finding) and not ignore.has_expired(today):
+            return replace(finding, status=Status.IGNORED, why=ignore.reason)
+    return replace(finding, status=Status.BASELINED) if is_known else finding
+
+
+def _about_ignores(policy: Policy, findings: list[Finding], today: date, *, is_whole: bool) -> Iterator[Finding]:
+    for ignore in policy.ignores:
+        if ignore.has_expired(today):
+            yield EXPIRED_IGNORE.finding(ignore.where, f"it held until {ignore.until}")
+        elif is_whole and not any(map(ignore.covers, findings)):
+            yield UNUSED_IGNORE.finding(ignore.where, "it covers no finding")

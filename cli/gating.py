@@ -1,0 +1,36 @@
+"""Options, configuration -> what `audit` and `gate` are asked to judge by, and where their reports go."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jaynes_audit.analyzers.errors import UsageError
+from jaynes_audit.cli.auditing import Judging
+from jaynes_audit.cli.configuration.merging import settings_of
+from jaynes_audit.cli.configuration.options import Options
+from jaynes_audit.cli.configuration.settings import Settings
+from jaynes_audit.cli.exit_codes import FailOn
+
+
+def settings_for(options: Options) -> Settings:
+    """Gather what holds for this run. Raises UsageError."""
+    return settings_of(options, os.environ, Path.cwd())
+
+
+def judging_by(settings: Settings, *, with_baseline: bool) -> Judging:
+    """Give the rules and the baseline to judge by."""
+    return Judging(
+        policy=settings.policy,
+        place=settings.place,
+        fail_on=settings.fail_on,
+        today=datetime.now(tz=UTC).astimezone().date(),
+        baseline=settings.baseline if with_baseline else "",
+        only_from_git=settings.require_base_ref,
+    )
+
+
+def level_of_failure(fail_on: FailOn | None, *, exit_zero: bool) -> FailOn | None:
+    """Understand --fail-on and --exit-zero. Raises UsageError where both are given and differ."""
+    if exit_zero and fail_on not in {None, FailOn.NEVER}:
+        raise UsageError(f"--exit-zero never fails, and --fail-on {fail_on} asks for it; give one of the two")
+    return FailOn.NEVER if exit_zero else fail_on
