@@ -117,6 +117,7 @@ class Judged:
     `seconds` went into the reading and into the judging.
     """
 
+    checkpoint: Checkpoint
     audit: Audit
     findings: tuple[Finding, ...]
     against: StoredBaseline | None
@@ -246,25 +247,32 @@ def _results(locations: Iterable[str | FailureRecord], request: Request) -> Iter
         if isinstance(location, FailureRecord):
             yield location
             continue
+        listeners = Listeners(archive=request.save_sketches is not None, baseline=bool(request.judging.baseline))
         try:
-            yield _judged(location, request)
+            judged = _judged(location, request, listeners)
+            yield judged
+            if request.save_sketches and listeners.archive:
+                _save(request.save_sketches, listeners.archive.archive(judged.checkpoint))
         except JaynesError as error:
             yield failure_record(location, str(error), exit_code_of(error))
 
 
-def _judged(location: str, request: Request) -> Judged:
+def _judged(location: str, request: Request, listeners: Listeners) -> Judged:
     judging = request.judging
     place = judging.baseline.replace("{name}", model_name(location))
     against = _baseline(place, judging) if place else None  # before hours of reading
     started = perf_counter()
-    listeners = Listeners(archive=request.save_sketches is not None, baseline=against is not None)
     audit, checkpoint = audited(location, request.reading, listeners)
-    if request.save_sketches and listeners.archive:
-        _save(request.save_sketches, listeners.archive.archive(checkpoint))
     read = perf_counter()
     held = Held(against=against, now=baseline_of(audit, listeners.baseline)) if against and listeners.baseline else None
     findings = judge(audit, judging.policy, held, today=judging.today)
-    return Judged(audit=audit, findings=findings, against=against, seconds=(read - started, perf_counter() - read))
+    return Judged(
+        checkpoint=checkpoint,
+        audit=audit,
+        findings=findings,
+        against=against,
+        seconds=(read - started, perf_counter() - read),
+    )
 
 
 def _baseline(place: str, judging: Judging) -> StoredBaseline:

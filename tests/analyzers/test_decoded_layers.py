@@ -112,6 +112,7 @@ def test_what_cannot_be_turned_into_numbers_is_a_warning_and_no_layer(model: Che
     )
     assert len(audit) == 0
     assert {each.reason for each in audit.left_out} == {LeftOutReason.NOT_DECODED}
-    (finding,) = findings_of(audit)
+    (finding, incomplete) = findings_of(audit)
+    assert incomplete.rule == "JN904"
     assert (finding.rule, finding.level, finding.subject) == ("JN008", "warning", NAME)
     assert finding.sentence == f"{why} (so are 'other')"

@@ -266,9 +266,9 @@ def test_the_same_bytes_give_the_same_report_at_any_number_of_jobs_and_any_io(
 def test_reports_go_to_the_files_that_were_named(base: Path, copy: Path, tmp_path: Path, capsys: Captured) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    outputs = [f"{format_}={folder / format_}" for format_ in Format]
+    outputs = [f"{format_}={folder / format_}" for format_ in COMPARISONS]
     assert run(["compare", str(base), str(copy), *(part for each in outputs for part in ("-o", each))]) == 0
-    assert sorted(path.name for path in folder.iterdir()) == sorted(Format)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(COMPARISONS)
     assert not any(capsys.readouterr())
     rows = list(csv.reader(io.StringIO((folder / "csv").read_text())))
     assert len(rows) == 1 + len(NAMES)
@@ -287,9 +287,9 @@ def test_hostile_names_do_nothing_to_the_terminal(tmp_path: Path) -> None:
     one, two = (
         checkpoint(tmp_path / f"{seed}.safetensors", {name: gaussian(SIZE, SIZE, seed=seed)}) for seed in (1, 2)
     )
-    outputs = [f"{format_}={tmp_path / format_}" for format_ in Format]
+    outputs = [f"{format_}={tmp_path / format_}" for format_ in COMPARISONS]
     run(["compare", str(one), str(two), "--all", "-v", *(part for each in outputs for part in ("-o", each))])
-    for format_ in Format:
+    for format_ in COMPARISONS:
         assert all(line.isprintable() for line in (tmp_path / format_).read_text().split("\n"))
 
 
