@@ -6,11 +6,11 @@ from datetime import date
 
 from jaynes_audit.analyzers.audit import Audit, LeftOutReason
 from jaynes_audit.analyzers.baseline.drift import counterparts, drift, unexpected_dtypes
-from jaynes_audit.analyzers.baseline.entry import STATISTICS, Baseline, Known, StoredBaseline
+from jaynes_audit.analyzers.baseline.entry import STATISTICS, Baseline, Entry, Known, StoredBaseline
 from jaynes_audit.analyzers.baseline.keeping import known_of
 from jaynes_audit.analyzers.rules import Finding, Status
 from jaynes_audit.analyzers.rules.hygiene import EXPIRED_IGNORE, STALE_BASELINE, UNUSED_IGNORE
-from jaynes_audit.analyzers.rules.policy import Policy
+from jaynes_audit.analyzers.rules.policy import Ignore, Policy
 from jaynes_audit.analyzers.verdict import findings_of, worst_first
 
 
@@ -52,12 +52,12 @@ def about_the_run(policy: Policy, findings: Iterable[Finding], *, today: date, i
 
 def _against(held: Held, audit: Audit, policy: Policy) -> Iterator[Finding]:
     stored = held.against
-    if stored.baseline.statistics == STATISTICS:
+    if stored.is_comparable:
         is_whole = audit.coverage.complete and not any(
             each.reason is LeftOutReason.NOT_REQUESTED for each in audit.left_out
         )
         yield from drift(stored.baseline, held.now, policy, target=audit.target, is_whole=is_whole)
-    elif policy.asks(STALE_BASELINE):
+    if stored.baseline.statistics != STATISTICS and policy.asks(STALE_BASELINE):
         told = f"it has statistics of version {stored.baseline.statistics}, and this is version {STATISTICS}"
         stale = STALE_BASELINE.finding(stored.place, told)
         yield replace(stale, level=policy.level_of(stale))
@@ -67,10 +67,23 @@ def _known(held: Held) -> frozenset[Known]:
     """What the baseline's model had already, by the names that its layers have now."""
     known = held.against.baseline.known
     names = counterparts(held.against.baseline, held.now) if known else {}
-    return frozenset(replace(each, subject=names.get(each.subject, each.subject)) for each in known)
+    before = {each.name: each for each in held.against.baseline.entries}
+    now = {each.name: each for each in held.now.entries}
+    return frozenset(
+        replace(each, subject=names.get(each.subject, each.subject))
+        for each in known
+        if not _is_worse(before.get(each.subject), now.get(names.get(each.subject, "")))
+    )
+
+
+def _is_worse(before: Entry | None, now: Entry | None) -> bool:
+    """Whether a layer has more weights that are no number, or zero, than when its findings were approved."""
+    return before is not None and now is not None and (now.not_finite > before.not_finite or now.zero > before.zero)
 
 
 def _with_status(finding: Finding, policy: Policy, *, today: date, is_known: bool) -> Finding:
+    if finding.rule in policy.final:
+        return finding
     for ignore in policy.ignores:
         if ignore.covers(finding) and not ignore.has_expired(today):
             return replace(finding, status=Status.IGNORED, why=ignore.reason)
@@ -81,5 +94,10 @@ def _about_ignores(policy: Policy, findings: list[Finding], today: date, *, is_w
     for ignore in policy.ignores:
         if ignore.has_expired(today):
             yield EXPIRED_IGNORE.finding(ignore.where, f"it held until {ignore.until}")
-        elif is_whole and not any(map(ignore.covers, findings)):
+        elif is_whole and _could_cover(ignore, policy) and not any(map(ignore.covers, findings)):
             yield UNUSED_IGNORE.finding(ignore.where, "it covers no finding")
+
+
+def _could_cover(ignore: Ignore, policy: Policy) -> bool:
+    """Whether any rule that it is about was asked: of others nothing was to be found."""
+    return any(code.startswith(ignore.rule) for code in policy.on)

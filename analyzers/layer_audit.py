@@ -18,6 +18,7 @@ from jaynes_audit.analyzers.distributions.ranking import Ranking
 from jaynes_audit.analyzers.dtypes import SMALL_FLOATS, Dtype
 from jaynes_audit.analyzers.layer_verdict import LayerVerdict, Residual, judge, not_judged
 from jaynes_audit.analyzers.misreading import misread
+from jaynes_audit.analyzers.rescaling import rescaled_by
 from jaynes_audit.analyzers.roles import HIDDEN_LAYERS, Role
 from jaynes_audit.analyzers.sketch.extent import Extent
 from jaynes_audit.analyzers.sketch.grid import LOW_BITS
@@ -32,6 +33,8 @@ LEAST_SIDE = 64
 # missing, what is left is not to be trusted against a family that fits the weights better than a lognormal.
 ROUNDING_TO_ZERO = frozenset({Dtype.F16, *SMALL_FLOATS})
 MOST_FLUSHED = 0.02
+# Of the codes that weights of a smooth law would have by chance. Integers times scales have fewer: 0.4 to 0.85 of them.
+LEAST_OCCUPIED = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,9 @@ class MeasuredLayer:
     the low mantissa bits that are zero in every weight. `probe` tells where in a matrix its large weights stand.
     `prominence` is `largest` over the root of the mean square of all other finite weights, 0 where these are all zero.
     `misread` says what the bits look like where they do not look like weights of their format; else it is empty.
+    `rescaled_by` is the factor that they were multiplied by after they had been rounded to 16 bits, 1 if by none.
+    `beside_zero` counts the weights between the smallest magnitude that is not zero and twice it, in four equal parts;
+    it is empty where no weight is zero, or where they have few values, as dequantised integers do.
     """
 
     name: str
@@ -140,6 +146,8 @@ class MeasuredLayer:
     content: str
     unused_bits: int
     misread: str
+    rescaled_by: float
+    beside_zero: tuple[int, ...]
     scales: Scales | NotFitted
     probe: Probe | NotFitted
     fit: LognormalFit | NotFitted
@@ -275,6 +283,8 @@ def _measured(
         content=f"{summary.content:032x}",
         unused_bits=_unused_bits(summary.histogram),
         misread=misread(summary.histogram, fit),
+        rescaled_by=rescaled_by(summary.histogram),
+        beside_zero=_beside_zero(summary.histogram.magnitudes, counts),
         scales=scales,
         probe=probe,
         fit=fit,
@@ -334,6 +344,18 @@ def _prominence(magnitudes: Magnitudes, counts: WeightCounts) -> float:
     of_others = float(np.dot(squares[:-1], magnitudes.tallies[:-1])) + int(magnitudes.tallies[-1] - 1)
     others = counts.weights - counts.infinite - counts.nan - 1
     return math.sqrt(others / of_others) if of_others else 0.0
+
+
+def _beside_zero(magnitudes: Magnitudes, counts: WeightCounts) -> tuple[int, ...]:
+    codes, grid = magnitudes.codes, magnitudes.grid
+    if not counts.zero or not codes.size or codes[0] < grid.normal:  # where the format itself ends
+        return ()
+    octave = int(np.searchsorted(codes, codes[0] + grid.normal))
+    tallies, values = magnitudes.tallies[:octave], grid.value[codes[:octave]]
+    if octave < LEAST_OCCUPIED * grid.normal * -math.expm1(-int(tallies.sum()) / grid.normal):
+        return ()
+    quarters = np.minimum(4 * (values / values[0] - 1), 3).astype(np.intp)
+    return tuple(np.bincount(quarters, weights=tallies, minlength=4).astype(int).tolist())
 
 
 def _scales(sketches: Sequence[Sketch]) -> list[Scales | NotFitted]:

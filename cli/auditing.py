@@ -1,8 +1,9 @@
 """Targets -> report: each checkpoint opened, audited, judged and recorded; what fails stops nobody else."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ from jaynes_audit.analyzers.audit import (
     journal_of,
     unheard,
 )
-from jaynes_audit.analyzers.baseline.entry import StoredBaseline
+from jaynes_audit.analyzers.baseline.entry import STATISTICS, StoredBaseline
 from jaynes_audit.analyzers.baseline.keeping import Keeper as BaselineKeeper
 from jaynes_audit.analyzers.baseline.keeping import baseline_of
 from jaynes_audit.analyzers.baseline.places import is_git_reference, read_baseline
@@ -54,7 +55,7 @@ from jaynes_audit.analyzers.record import (
 from jaynes_audit.analyzers.record.placing import placed, placed_in_file
 from jaynes_audit.analyzers.record.report import BaselineRecord, TimingRecord
 from jaynes_audit.analyzers.record.texts import text
-from jaynes_audit.analyzers.rules import Finding
+from jaynes_audit.analyzers.rules import RULES, Finding
 from jaynes_audit.analyzers.rules.policy import Policy
 from jaynes_audit.analyzers.sketch.histogram import Histogram
 from jaynes_audit.cli.exit_codes import CouldNotWrite, FailOn, exit_code_of, outcome_of
@@ -62,6 +63,7 @@ from jaynes_audit.cli.outputs import Format, Output
 from jaynes_audit.cli.progress import progress
 
 DISTRIBUTION = "jaynes-audit"
+OF_A_BASELINE = frozenset(rule.code for rule in RULES if rule.needs_baseline)
 RESUMED_FROM_BYTES = 1 << 30  # smaller files are read again in about a second
 
 
@@ -157,11 +159,14 @@ def report_on(request: Request) -> ReportRecord:
     failures = [each for each in results if isinstance(each, FailureRecord)]
     models = [_record(each) for each in judged]
     judging = request.judging
+    asked = judging.policy.on if judging.baseline else judging.policy.on - OF_A_BASELINE
     of_the_run = about_the_run(
-        judging.policy,
+        replace(judging.policy, on=asked),
         [finding for each in judged for finding in each.findings],
         today=judging.today,
-        is_whole=not failures and request.reading.selection.is_everything,
+        is_whole=not failures
+        and request.reading.selection.is_everything
+        and all(each.audit.coverage.complete for each in judged),
     )
     run_findings = placed_in_file([finding_record(finding) for finding in of_the_run], judging.place)
     outcome = outcome_of(models, failures, run_findings, judging.fail_on)
@@ -189,8 +194,11 @@ def locations_of(targets: Iterable[str]) -> Iterator[str | FailureRecord]:
         except JaynesError as error:
             yield failure_record(target, str(error), exit_code_of(error))
             continue
-        yield from (location for location in locations if location not in seen)
-        seen.update(locations)
+        for location in locations:
+            place = os.path.realpath(location) if os.path.lexists(location) else location
+            if place not in seen:
+                yield location
+            seen.add(place)
 
 
 def audited(location: str, reading: Reading, listeners: Listeners) -> tuple[Audit, Checkpoint]:
@@ -210,8 +218,6 @@ def _timing(judged: Judged) -> TimingRecord:
 def _record(judged: Judged) -> ModelRecord:
     audit, against = judged.audit, judged.against
     record = record_of(audit, judged.findings)
-    if against and against.remark:
-        record = msgspec.structs.replace(record, remarks=[*record.remarks, text(against.remark)])
     return msgspec.structs.replace(
         record,
         findings=placed(
@@ -259,7 +265,10 @@ def _results(locations: Iterable[str | FailureRecord], request: Request) -> Iter
 
 def _judged(location: str, request: Request, listeners: Listeners) -> Judged:
     judging = request.judging
-    place = judging.baseline.replace("{name}", model_name(location))
+    # A colon would make a revision of git of what stands before it.
+    place = judging.baseline.replace("{name}", model_name(location).replace(":", "_"))
+    if judging.only_from_git and not place:
+        raise UsageError("require-base-ref asks for a baseline from git, and none is named; give REVISION:PATH")
     against = _baseline(place, judging) if place else None  # before hours of reading
     started = perf_counter()
     audit, checkpoint = audited(location, request.reading, listeners)
@@ -281,7 +290,13 @@ def _baseline(place: str, judging: Judging) -> StoredBaseline:
             f"require-base-ref asks for a baseline from git, and {quoted_path(place)} is a file of the working tree, "
             f"which the change under test could have edited; give it as REVISION:{place}"
         )
-    return read_baseline(place)
+    stored = read_baseline(place)
+    if not stored.is_comparable:
+        raise UsageError(
+            f"{quoted_path(place)} has statistics of version {stored.baseline.statistics}, and this is version "
+            f"{STATISTICS}: nothing can be held against it; write it again from the model that it was made of"
+        )
+    return stored
 
 
 def _save(path: Path, content: bytes) -> None:

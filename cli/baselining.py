@@ -28,7 +28,7 @@ BROKEN = ("JN0", "JN101")
 """Rules whose errors keep a model from being approved: a broken file, a weight that is no number."""
 
 UNREAD = frozenset({LeftOutReason.COULD_NOT_READ, LeftOutReason.REFUSED, LeftOutReason.MISSING})
-TRUE = frozenset({"1", "true", "yes"})
+FALSE = frozenset({"", "0", "false", "no", "off"})  # of CI; some systems set it to their own name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def update(path: Path, target: str, how: tuple[Reading, Judging], acceptance: Ac
     reading, judging = how
     audit, now, findings = _measured(target, reading, judging)
     _refuse_unread(audit, refused_too=True)
-    if stored.baseline.statistics == STATISTICS:
+    if stored.is_comparable:
         told = drift(stored.baseline, now, judging.policy, target=audit.target, is_whole=True)
         found = updated(stored.baseline, now, [*findings, *told], acceptance)
     elif acceptance.everything:
@@ -85,7 +85,7 @@ def update(path: Path, target: str, how: tuple[Reading, Judging], acceptance: Ac
 
 def refuse_in_ci(environ: Mapping[str, str], *, yes: bool) -> None:
     """Keep a CI job from approving what it should report. Raises UsageError."""
-    if environ.get("CI", "").lower() in TRUE and not yes:
+    if environ.get("CI", "").lower() not in FALSE and not yes:
         raise UsageError(
             "this is a CI job (CI is set), and a baseline that a job updates approves whatever it finds; "
             "update it where somebody looks at it, or say --yes"
@@ -110,7 +110,7 @@ def told_of_update(found: Update, path: Path) -> Sequence[str]:
     lines += [f"  accepted: {each.kind} {each.name}" for each in found.accepted]
     lines += [f"  still differs: {each.kind} {each.name}" for each in found.remaining]
     if found.untold:
-        lines.append(f"  {counted(len(found.untold), 'line')} differ where no rule objects, and stay as they are")
+        lines.append(f"  other lines that differ, where no rule objects, stay as they are: {len(found.untold):,}")
     return lines
 
 

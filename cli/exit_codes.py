@@ -37,9 +37,6 @@ class FailOn(StrEnum):
 LEVELS: tuple[Literal["error", "warning", "note"], ...] = ("error", "warning", "note")
 """The names of `rules.Level`, which takes NumPy to import, the worst first."""
 
-FILES = "JN0"
-"""What the codes of the rules about files begin with."""
-
 PRECEDENCE = (ExitCode.COULD_NOT_FINISH, ExitCode.MISUSED, ExitCode.NOTHING_TO_AUDIT, ExitCode.FOUND)
 """Which status it is when several apply."""
 
@@ -86,7 +83,7 @@ def outcome_of(
     """
     findings = [*of_the_run, *(finding for model in models for finding in model.findings)]
     reasons = {
-        ExitCode.COULD_NOT_FINISH: _unread(models, failures),
+        ExitCode.COULD_NOT_FINISH: _unread(models, failures, fail_on),
         ExitCode.MISUSED: _targets_with(ExitCode.MISUSED, failures, "without meaning, or without a sound baseline"),
         ExitCode.NOTHING_TO_AUDIT: _empty(models, failures),
         ExitCode.FOUND: _found(findings, failures, fail_on),
@@ -114,21 +111,26 @@ def _first(reasons: "Mapping[ExitCode, str]") -> Outcome | None:
     return next((Outcome(code, reasons[code]) for code in PRECEDENCE if reasons[code]), None)
 
 
-def _unread(models: "Iterable[ModelRecord]", failures: "Iterable[FailureRecord]") -> str:
+def _unread(models: "Iterable[ModelRecord]", failures: "Iterable[FailureRecord]", fail_on: FailOn) -> str:
     models = list(models)
     tensors = sum(each.reason == "could-not-read" for model in models for each in model.left_out)
-    silent = sum(map(_is_refused_in_silence, models))
+    silent = sum(_is_refused_in_silence(model, fail_on) for model in models)
     told = (
         _targets_with(ExitCode.COULD_NOT_FINISH, failures, "could not be read"),
         f"{counted(tensors, 'tensor')} could not be read" if tensors else "",
-        f"a part of {counted(silent, 'target')} was refused, and the rules that say why are off" if silent else "",
+        f"a part of {counted(silent, 'target')} was refused, and no finding that counts says so" if silent else "",
     )
     return " and ".join(filter(None, told))
 
 
-def _is_refused_in_silence(model: "ModelRecord") -> bool:
-    """Whether files were refused and no finding tells of it, because somebody turned its rule off."""
-    return bool(model.defects) and not any(each.rule.startswith(FILES) for each in model.findings)
+def _is_refused_in_silence(model: "ModelRecord", fail_on: FailOn) -> bool:
+    """Whether a file was refused and no finding that counts tells of it: its rule is off or lenient, or it is ignored.
+
+    With --fail-on never every new finding counts, for nobody takes the status for an approval.
+    """
+    counting = LEVELS if fail_on is FailOn.NEVER else _failing(fail_on)
+    told = {(each.rule, each.subject) for each in model.findings if each.status == "new" and each.level in counting}
+    return any((each.rule, each.file) not in told for each in model.defects)
 
 
 def _empty(models: "Iterable[ModelRecord]", failures: "Iterable[FailureRecord]") -> str:

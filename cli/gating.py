@@ -1,16 +1,19 @@
 """Options, configuration -> what `audit` and `gate` are asked to judge by, and where their reports go."""
 
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from jaynes_audit.analyzers.checkpoints.families import is_index, is_weights
+from jaynes_audit.analyzers.checkpoints.quoted import quoted_path
 from jaynes_audit.analyzers.errors import UsageError
 from jaynes_audit.cli.auditing import Judging
 from jaynes_audit.cli.configuration.merging import settings_of
 from jaynes_audit.cli.configuration.options import Options
 from jaynes_audit.cli.configuration.settings import Settings
 from jaynes_audit.cli.exit_codes import FailOn
-
+from jaynes_audit.cli.outputs import Output
 
 def settings_for(options: Options) -> Settings:
     """Gather what holds for this run. Raises UsageError."""
@@ -25,8 +28,16 @@ def judging_by(settings: Settings, *, with_baseline: bool) -> Judging:
         fail_on=settings.fail_on,
         today=datetime.now(tz=UTC).astimezone().date(),
         baseline=settings.baseline if with_baseline else "",
-        only_from_git=settings.require_base_ref,
+        only_from_git=settings.require_base_ref and with_baseline,
     )
+
+
+def refuse_inputs(outputs: Iterable[Output], settings: Settings) -> None:
+    """Keep a report from taking the place of weights, of the baseline or of the configuration. Raises UsageError."""
+    inputs = {Path(place).resolve() for place in (settings.place, settings.baseline) if place}
+    for path in filter(None, (output.path for output in outputs)):
+        if path.exists() and (path.resolve() in inputs or is_weights(path.name) or is_index(path.name)):
+            raise UsageError(f"{quoted_path(path)} is an input, which a report would replace; name another file")
 
 
 def level_of_failure(fail_on: FailOn | None, *, exit_zero: bool) -> FailOn | None:

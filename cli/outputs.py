@@ -66,9 +66,10 @@ class Output:
 def outputs_of(asked: Sequence[str], formats: Collection[Format]) -> tuple[Output, ...]:
     """Understand the values of `-o`. Raises UsageError for a format that is none, or two reports for one place."""
     outputs = tuple(_output(text, formats) for text in asked)
-    places = [output.path for output in outputs]
-    for place in places:
-        if places.count(place) > 1:
+    places = [output.path and output.path.resolve() for output in outputs]
+    for output, resolved in zip(outputs, places, strict=True):
+        place = output.path
+        if places.count(resolved) > 1:
             where = repr(str(place)) if place else "the standard output; give each but one a file: -o FORMAT=PATH"
             raise UsageError(f"two reports cannot both go to {where}")
     return outputs

@@ -63,6 +63,8 @@ def in_json(document: str) -> str:
 
     Nothing is lost: the escapes are JSON's own (`\u202e`), and a reader gives back the text as it was.
     """
+    if "##[" in document:
+        document = document.replace("##[", "##\\u005b")
     if document.isascii() and "\x7f" not in document:
         return document  # JSON escapes the other control characters by itself
     return _NOT_ASCII.sub(lambda match: _json_escape(match[0]), document)
@@ -70,7 +72,7 @@ def in_json(document: str) -> str:
 
 def in_toml(text: str) -> str:
     """The text as a basic string of TOML, in its quotes. A reader gives back the text as it was."""
-    return f'"{"".join(map(_toml_escape, text))}"'
+    return f'"{"".join(map(_toml_escape, text))}"'.replace("##[", "##\\u005b")
 
 
 def _toml_escape(character: str) -> str:

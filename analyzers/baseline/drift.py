@@ -261,7 +261,7 @@ def _of_changes(pairs: Sequence[_Pair], copies: Copies, policy: Policy, target: 
             if sentence and not (rule is scale_drift and change.name in rescaled):
                 finding = rule.finding(change.name, sentence)
                 yield finding
-                if policy.level_of(finding) is Level.ERROR:
+                if policy.level_of(finding) is Level.ERROR and not any(each.covers(finding) for each in policy.ignores):
                     explained.add(change.name)
     if policy.asks(WEIGHTS_CHANGED):
         yield from _changed(pairs, explained, copies, policy, target)

@@ -6,7 +6,10 @@ from jaynes_audit.analyzers.roles import Role
 from jaynes_audit.analyzers.sketch.probe import Probe
 
 STATISTICS = "1"
-"""Version of how the numbers in a baseline are measured. Those of another version are not compared."""
+"""Version of how the numbers in a baseline are measured.
+
+Those of another first number are not compared; those of another second number may differ in trifles.
+"""
 
 QUANTILE_PROBABILITIES = (
     *(0.001, 0.01, 0.05, 0.1),
@@ -86,13 +89,14 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBaseline:
-    """A baseline, where it was read, and which line each layer stands on.
-
-    `remark` says in a sentence what a user should know of where it was read; it is empty where there is nothing to say.
-    """
+    """A baseline, where it was read, and which line each layer stands on."""
 
     place: str
     digest: str
     baseline: Baseline
     lines: dict[str, int]
-    remark: str = ""
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether what was measured then can be held against what is measured now."""
+        return self.baseline.statistics.partition(".")[0] == STATISTICS.partition(".")[0]

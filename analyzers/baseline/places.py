@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from jaynes_audit.analyzers.baseline.entry import StoredBaseline
@@ -16,38 +16,35 @@ GIT_SECONDS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """The bytes of a baseline, where they were read, and the sentence that a user should know of that, if any."""
+    """The bytes of a baseline, and where they were read."""
 
     content: bytes
     place: str
-    remark: str = ""
 
 
 def read_baseline(place: str) -> StoredBaseline:
     """Read the baseline at a path, or at REVISION:PATH in git. Errors are those of `read_content` and `from_text`."""
     read = read_content(place)
-    return replace(from_text(read.content, read.place), remark=read.remark)
+    return from_text(read.content, read.place)
 
 
 def read_content(place: str) -> Content:
     """Read the bytes at a path, or at REVISION:PATH in the git repository of the working directory.
 
-    A file of that whole name is taken for what is meant, and the result says so. PATH counts from the working
-    directory. Raises UsageError where there is no such file or version, CouldNotRead where it cannot be read.
+    No file takes the place of a version, whatever its name: whoever changes the model could have put it there. PATH
+    counts from the working directory. Raises UsageError where there is no such file or version, CouldNotRead where it
+    cannot be read.
     """
-    revision, colon, path = place.partition(":")
-    if not colon or not revision or not path:
+    if not is_git_reference(place):
         return Content(content=_of_file(Path(place)), place=place)
-    if os.path.lexists(place):
-        remark = f"{quoted_path(place)} is a file here, so it is read, and no revision {quoted(revision)} of git"
-        return Content(content=_of_file(Path(place)), place=place, remark=remark)
+    revision, _, path = place.partition(":")
     return Content(content=_of_revision(revision, path), place=place)
 
 
 def is_git_reference(place: str) -> bool:
-    """Whether a place is read through git, and not from a file that whoever changes the model can change too."""
+    """Whether a place is REVISION:PATH, and no path with a colon in it: such a one begins with `/`, `./` or `../`."""
     revision, _, path = place.partition(":")
-    return bool(revision and path) and not os.path.lexists(place)
+    return bool(revision and path) and not revision.startswith(("/", "./", "../"))
 
 
 def refuse_place(path: Path) -> None:

@@ -37,6 +37,7 @@ LONGEST_MESSAGE = 200
 NOT_PLAIN = re.compile(r"[^\x00-\x7e]")
 MOST_PROBLEMS = 100  # told of one file
 
+NO_DIGEST = "0" * 64  # what stands in the digest's place while it is made
 QUANTILES = len(QUANTILE_PROBABILITIES)
 BROKEN: Final = (msgspec.MsgspecError, ValueError, RecursionError)  # what decoding raises, whatever the bytes
 
@@ -58,14 +59,14 @@ class HeaderLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     format: Annotated[Literal["jaynes-baseline/1"], Meta(description="Name and version of this format.")]
     statistics: Annotated[
-        str, Meta(min_length=1, max_length=32, description="Version of how the numbers are measured.")
+        str, Meta(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4})?$", description="Version of how the numbers are measured.")
     ]
     model: Annotated[Name, Meta(description="Name of the model.")]
     revision: Annotated[Name, Meta(description="The Hub's name of its version; empty for a local one.")]
     reason: Annotated[Name, Meta(description="Why somebody approved all of it at once.")] = ""
     layers: Annotated[Whole, Meta(description="How many lines of layers follow.")]
     digest: Annotated[
-        str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 of all bytes behind the first line's end.")
+        str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 of all bytes, with 64 zeros in the place of this.")
     ]
 
 
@@ -155,9 +156,10 @@ def to_text(baseline: Baseline) -> str:
         revision=baseline.revision,
         reason=text(baseline.reason),
         layers=len(baseline.entries),
-        digest=hashlib.sha256(rest.encode()).hexdigest(),
+        digest=NO_DIGEST,
     )
-    return _written(header) + rest
+    digest = hashlib.sha256(f"{_written(header)}{rest}".encode()).hexdigest()
+    return _written(msgspec.structs.replace(header, digest=digest)) + rest
 
 
 def from_text(content: bytes, place: str) -> StoredBaseline:
@@ -289,7 +291,9 @@ class _Reading:
         if len(self._entries) != self._header.layers:
             what = f"its first line promises {self._header.layers:,} layers, and it has {len(self._entries):,}"
             yield _Problem(line=0, what=what)
-        if hashlib.sha256(self._content.partition(b"\n")[2]).hexdigest() != self._header.digest:
+        header, end, rest = self._content.partition(b"\n")
+        written = header.replace(self._header.digest.encode(), NO_DIGEST.encode()) + end + rest
+        if hashlib.sha256(written).hexdigest() != self._header.digest:
             what = "its lines are not those that its digest was made of: somebody changed it by hand or merged it"
             yield _Problem(line=1, what=what)
 

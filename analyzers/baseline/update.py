@@ -44,11 +44,14 @@ class Acceptance:
     everything: bool = False
 
     def covers(self, difference: Difference, codes: Iterable[str]) -> bool:
-        """Whether a difference is approved; `codes` are those of the rules that object to it."""
+        """Whether a difference is approved; `codes` are those of the rules that object to it.
+
+        A line is rewritten as a whole, so by code it is approved only where every rule that objects to it is.
+        """
         if self.everything or any(matches(difference.name, pattern) for pattern in self.tensors):
             return True
-        objected = [difference.rule, *codes]
-        return any(code.startswith(accepted) for code in objected for accepted in self.codes if code)
+        objected = [code for code in (difference.rule, *codes) if code]
+        return bool(objected) and all(code.startswith(self.codes) for code in objected)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

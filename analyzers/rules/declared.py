@@ -9,7 +9,7 @@ from jaynes_audit.analyzers.checkpoints.quoted import quoted
 from jaynes_audit.analyzers.layer_audit import LayerAudit
 from jaynes_audit.analyzers.roles import Role
 from jaynes_audit.analyzers.roles.names import parsed
-from jaynes_audit.analyzers.roles.settings import Settings, heads, key_value_heads, settings_of, whole
+from jaynes_audit.analyzers.roles.settings import Settings, heads, key_value_heads, settings_of, whole, word
 from jaynes_audit.analyzers.roles.slots import BEFORE_ATTENTION, ONLY, slot_of
 from jaynes_audit.analyzers.rules.blocks import place_of
 from jaynes_audit.analyzers.rules.rule import Level, Precision, model_rule
@@ -86,7 +86,7 @@ def _networks(audit: Audit, config: Settings) -> Iterator[Network]:
     if not config:
         return
     nests = any(isinstance(value, Mapping) and whole(value, *WIDTHS) for value in config.values())
-    plain = PLAIN - HALVES if nests else PLAIN
+    plain = (PLAIN - HALVES if nests else PLAIN) | {word(config, "model_type")}
     for layer in audit:
         place = place_of(layer.name)
         if place and layer.stack in LAYERS and _is_plain(place.stack, plain):
@@ -117,9 +117,11 @@ def _number_of_blocks(network: Network) -> Iterator[tuple[str, str]]:
     declared = whole(network.settings, *LAYERS[network.half])
     further = whole(network.settings, *FURTHER_LAYERS)
     there = len(network.numbers)
-    if declared and there > 1 and not declared <= there <= declared + further:
-        name = network.blocks[-1].name
-        yield name, f"is of the last of {there:,} blocks of {quoted(network.stack)}; config.json declares {declared:,}"
+    if declared and not declared <= there <= declared + further:
+        last = max(network.numbers)
+        absent = next((number for number in range(declared) if number not in network.numbers), last)
+        told = f"{there:,} blocks of {quoted(network.stack)}; config.json declares {declared:,}"
+        yield f"{network.stack}.{absent}", f"is the last of {told}" if absent == last else f"is missing from the {told}"
 
 
 def _declared(layer: LayerAudit, settings: Settings) -> tuple[int, int]:

@@ -35,11 +35,12 @@ STALE_BASELINE = Rule(
     precision=Precision.VERY_HIGH,
     needs_baseline=True,
     documentation="""\
-The baseline was written by a version of jaynes that measured in another way.
+The baseline was written by a version of jaynes that measured in a slightly other way.
 
-Why it matters: what changed between the two ways would be taken for a change of the weights, so it is not compared.
+Why it matters: trifles that changed between the two ways may be taken for a change of the weights. A baseline of quite
+another way is not compared at all: that is a wrong use of the command.
 What to do: write the baseline again from the checkpoint that it was made of.
-Example: baselines/model.jaynes.jsonl: it has statistics of version 1, and this is version 2""",
+Example: baselines/model.jaynes.jsonl: it has statistics of version 1.0, and this is version 1.1""",
 )
 
 INCOMPLETE_AUDIT = Rule(

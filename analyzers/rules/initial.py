@@ -11,16 +11,20 @@ from jaynes_audit.analyzers.distributions.lognormal import LognormalFit
 from jaynes_audit.analyzers.layer_audit import LayerAudit, Scales
 from jaynes_audit.analyzers.roles.role import GAINS_AND_BUFFERS
 from jaynes_audit.analyzers.rules.blocks import Blocks, stacks_of
-from jaynes_audit.analyzers.rules.rule import Level, Precision, model_rule
+from jaynes_audit.analyzers.rules.rule import Level, Objection, Precision, model_rule
 from jaynes_audit.analyzers.rules.thresholds import Thresholds
 
 LEAST_SIDE = 64  # rows and columns: the sizes of fewer do not tell training from chance
+LEAST_DECLARED_SIDE = 32  # the same, of a matrix whose rms is the one that config.json declares for the start
+RMS_FLOOR = 0.005  # what rounding to a short format may move the rms by, as a share of it
 STANDARD_ERRORS = 4.0
 SCALE_ERRORS = 3.0
 KS_FLOOR = 0.002  # what rounding to bf16 moves the distance by
 KS_ERROR = 0.4  # standard deviation of it times the root of the number of weights, at most (Lilliefors 1967)
 LEAST_SIBLINGS = 3  # that were trained, for one that was not
 MOST_NAMED = 3
+LEAST_AT_START = 2  # matrices of a block without a declared rms; one alone may have come to look so
+LEAST_SHARE = 0.5  # and the share of the block's matrices that they must be
 LEAST_STORED = 0.98  # share of the weights that are not zero: no initialiser leaves zeros among them
 
 
@@ -45,6 +49,14 @@ INITIALISERS = (
 )
 
 
+def has_declared_rms(layer: LayerAudit) -> bool:
+    """Whether a matrix is as large as config.json says that it is before training, but for chance."""
+    if not layer.declared_sd:
+        return False
+    chance = STANDARD_ERRORS / math.sqrt(2 * max(1, layer.counts.weights))
+    return abs(layer.rms / layer.declared_sd - 1) <= max(RMS_FLOOR, chance)
+
+
 def initialiser_of(layer: LayerAudit) -> Initialiser | None:
     """Name the law that a matrix has as if freshly drawn; None for one that shows training, or cannot be told.
 
@@ -54,7 +66,8 @@ def initialiser_of(layer: LayerAudit) -> Initialiser | None:
     training undoes first.
     """
     fit, scales = layer.fit, layer.scales
-    if min(layer.rows, layer.columns) < LEAST_SIDE or layer.codes or layer.role in GAINS_AND_BUFFERS:
+    least_side = LEAST_DECLARED_SIDE if has_declared_rms(layer) else LEAST_SIDE
+    if min(layer.rows, layer.columns) < least_side or layer.codes or layer.role in GAINS_AND_BUFFERS:
         return None
     if not isinstance(fit, LognormalFit) or not isinstance(scales, Scales):
         return None
@@ -99,11 +112,12 @@ def untouched_initialisation(audit: Audit, _: Callable[[str], Thresholds]) -> It
 
 
 @model_rule("JN113", "block-at-initialisation", Level.WARNING, precision=Precision.HIGH)
-def left_at_initialisation(audit: Audit, _: Callable[[str], Thresholds]) -> Iterator[tuple[str, str]]:
+def left_at_initialisation(audit: Audit, _: Callable[[str], Thresholds]) -> Iterator[tuple[str, str | Objection]]:
     """A block, or a matrix of it, is as an initialiser leaves it, while those of the other blocks were trained.
 
     The matrix has the exact law of an initialiser and rows and columns of one size; at least three matrices of its name
-    in other blocks do not, and they are the most. A model that was not trained at all has no such block.
+    in other blocks do not, and they are the most. Only a note where neither its rms is the one that config.json
+    declares for the start, nor half of the block is like it. A model that was not trained at all has no such block.
 
     Why it matters: the weights of this block were not loaded or not saved; the model runs, and worse.
     What to do: compare with the checkpoint before, and look for warnings about newly initialised weights.
@@ -113,12 +127,18 @@ def left_at_initialisation(audit: Audit, _: Callable[[str], Thresholds]) -> Iter
     for stack, blocks in stacks_of((layer.name, layer) for layer in audit if not layer.tied_to).items():
         drawn = _drawn(blocks)
         for number, block in blocks.items():
-            names = [layer.name for member, layer in block.items() if number in drawn.get(member, {})]
-            if names:
-                law = drawn[next(member for member in block if number in drawn.get(member, {}))][number]
+            found = [
+                (layer, drawn[member][number]) for member, layer in block.items() if number in drawn.get(member, {})
+            ]
+            if found:
+                judged = sum(min(layer.rows, layer.columns) >= LEAST_SIDE for layer in block.values())
+                is_plain = len(found) >= max(LEAST_AT_START, LEAST_SHARE * judged)
+                level = Level.WARNING if is_plain or any(has_declared_rms(layer) for layer, _ in found) else Level.NOTE
+                names = [layer.name for layer, _ in found]
                 more = f"; so have {listed(names[1:], most=MOST_NAMED)}" if names[1:] else ""
                 others = f"the {len(blocks) - 1:,} other blocks of {quoted(stack)}"
-                yield names[0], f"has the law of a {law.name} initialiser, unlike most of {others}{more}"
+                told = f"has the law of a {found[0][1].name} initialiser, unlike most of {others}{more}"
+                yield names[0], Objection(sentence=told, level=level)
 
 
 def _drawn(blocks: Blocks[LayerAudit]) -> Mapping[str, Mapping[int, Initialiser]]:
@@ -126,7 +146,7 @@ def _drawn(blocks: Blocks[LayerAudit]) -> Mapping[str, Mapping[int, Initialiser]
     of_member: defaultdict[str, list[tuple[int, LayerAudit]]] = defaultdict(list)
     for number, block in blocks.items():
         for member, layer in block.items():
-            if min(layer.rows, layer.columns) >= LEAST_SIDE:
+            if min(layer.rows, layer.columns) >= LEAST_DECLARED_SIDE:
                 of_member[member].append((number, layer))
     return {member: _odd(numbered) for member, numbered in of_member.items() if len(numbered) > LEAST_SIBLINGS}
 

@@ -62,9 +62,13 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """All decisions together. `on` are the codes of the rules that are asked, `levels` has those of another level."""
+    """All decisions together. `on` are the codes of the rules that are asked, `levels` has those of another level.
+
+    Findings of the rules in `final` are news whatever an ignore or a baseline says.
+    """
 
     on: frozenset[str]
+    final: frozenset[str] = frozenset()
     levels: Mapping[str, Level] = field(default_factory=dict)
     thresholds: Thresholds = USUAL_THRESHOLDS
     overrides: tuple[Override, ...] = ()

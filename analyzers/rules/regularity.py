@@ -11,8 +11,8 @@ from jaynes_audit.analyzers.checkpoints.quoted import listed, quoted
 from jaynes_audit.analyzers.layer_audit import LayerAudit
 from jaynes_audit.analyzers.roles import Role
 from jaynes_audit.analyzers.roles.depth import BLOCKS
-from jaynes_audit.analyzers.roles.slots import ONLY, slot_of
-from jaynes_audit.analyzers.rules.blocks import Blocks, stacks_of
+from jaynes_audit.analyzers.roles.slots import EMBEDDINGS, ONLY, slot_of
+from jaynes_audit.analyzers.rules.blocks import Blocks, place_of, stacks_of
 from jaynes_audit.analyzers.rules.rule import Level, Precision, model_rule
 from jaynes_audit.analyzers.rules.thresholds import Thresholds
 
@@ -24,9 +24,14 @@ OF_A_QUANTISER = re.compile(r"scale|zero_point|zeros|g_idx|absmax|quant|packed",
 LISTS_OF_BLOCKS = (BLOCKS | {"blk"}) - {"features", "conv_layers"}  # a sequence may have numbers without weights
 
 # Every block has all of these that its neighbours have, the first and the last as well.
-CORE = frozenset({Role.ATTENTION_Q, Role.ATTENTION_K, Role.ATTENTION_V, Role.ATTENTION_O}) | frozenset(
-    {Role.MLP_GATE, Role.MLP_UP, Role.MLP_DOWN}
+CORE = frozenset({Role.ATTENTION_Q, Role.ATTENTION_K, Role.ATTENTION_V, Role.ATTENTION_O, Role.ATTENTION_QKV}) | (
+    frozenset({Role.CROSS_ATTENTION_Q, Role.CROSS_ATTENTION_K, Role.CROSS_ATTENTION_V, Role.CROSS_ATTENTION_O})
+    | frozenset({Role.MLP_GATE, Role.MLP_UP, Role.MLP_DOWN, Role.EXPERT_GATE, Role.EXPERT_UP, Role.EXPERT_DOWN})
+    | frozenset({Role.SSM_IN, Role.SSM_X, Role.SSM_Z, Role.SSM_B, Role.SSM_C, Role.SSM_DT, Role.SSM_DT_A})
+    | frozenset({Role.SSM_DT_B, Role.SSM_CONV, Role.SSM_OUT, Role.SSM_A_LOG, Role.SSM_D})
 )
+
+NAMELESS = frozenset({Role.OTHER, Role.CONV})  # what a tensor is called by its shape, if its name says nothing
 
 NUMBERED = re.compile(r"\.[0-9]+(?=\.)")
 
@@ -36,28 +41,56 @@ Shapes = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A tensor of a block: its name, its shape, and whether every block of a network with such a tensor has one."""
+    """A tensor of a block: its name, its shape, what it does, and whether all blocks of its kind must have one."""
 
     name: str
     shapes: Shapes
+    role: Role
     is_core: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odd:
+    """A block that is unlike the others: what it lacks that all of them have, and what it alone has.
+
+    `elsewhere` is another block, `common` is what all blocks have. `is_certain` where three others or more agree, and
+    the block has one on either side: a network may begin and end with blocks of another kind. `follows_a_norm` of the
+    first block behind an embedding with a norm of its own.
+    """
+
+    number: int
+    block: Mapping[str, Member]
+    elsewhere: Mapping[str, Member]
+    common: frozenset[str]
+    missing: Sequence[str]
+    extra: Sequence[str]
+    is_certain: bool
+    is_one_of_few: bool
+    follows_a_norm: bool
+    in_a_stage: bool
 
 
 @model_rule("JN207", "irregular-block", Level.WARNING, precision=Precision.HIGH)
 def irregular_block(audit: Audit, _: Callable[[str], Thresholds]) -> Iterator[tuple[str, str]]:
     """One block of a stack lacks a tensor that all others have, has it under another name, or has it turned round.
 
-    Said of stacks of at least four blocks, and where all other blocks agree. A block that has something else in place
-    of what it lacks is of another kind, which many networks mix; nothing is said of those.
+    Said where all other blocks agree. A block that has something else in place of what it lacks is of another kind,
+    which many networks mix; nothing is said of those. Of the first and the last block, and where there are fewer than
+    four, only what no design leaves out or adds is told.
 
     Why it matters: loaders fill a missing tensor with random weights and pass over one with an unknown name.
     What to do: look at the step that renamed, sharded or transposed the tensors, and export again.
-    Example: model.layers.3.mlp.up_proj.weight: is missing, though the 31 other blocks of 'model.layers' have one
+    Example: model.layers.3.mlp.up_proj.weight: is missing, though the 31 other blocks of 'model.layers' have it
     """
+    begins_with_norm = any(layer.role is Role.NORM and _is_of_embeddings(layer.name) for layer in audit)
     for stack, blocks in stacks_of(_members(audit)).items():
+        yield from _irregular(stack, blocks, begins_with_norm=begins_with_norm)
         if len(blocks) >= LEAST_BLOCKS:
-            yield from _irregular(stack, blocks)
             yield from _turned(stack, blocks)
+
+
+def _is_of_embeddings(norm: str) -> bool:
+    return place_of(norm) is None and EMBEDDINGS in slot_of(norm, Role.NORM, inside=False).kinds
 
 
 def _members(audit: Audit) -> Iterator[tuple[str, Member]]:
@@ -65,79 +98,131 @@ def _members(audit: Audit) -> Iterator[tuple[str, Member]]:
     for layer in audit:
         by_tensor[layer.tensor].append(layer)
     for name, parts in by_tensor.items():
-        first = parts[0]
-        is_core = first.role in CORE and slot_of(first.name, first.role, inside=True).kinds == ONLY
+        is_core = all(part.role in CORE and slot_of(part.name, part.role, inside=True).kinds == ONLY for part in parts)
         shapes = tuple((part.rows, part.columns) for part in parts)
-        yield name, Member(name=name, shapes=shapes, is_core=is_core and len(parts) == 1)
+        yield name, Member(name=name, shapes=shapes, role=parts[0].role, is_core=is_core)
     for name in [*(each.name.partition("[")[0] for each in audit.left_out), *audit.aliases]:
         if name not in by_tensor:
-            yield name, Member(name=name, shapes=(), is_core=False)
+            yield name, Member(name=name, shapes=(), role=Role.OTHER, is_core=False)
 
 
-def _irregular(stack: str, blocks: Blocks[Member]) -> Iterator[tuple[str, str]]:
+def _irregular(stack: str, blocks: Blocks[Member], *, begins_with_norm: bool) -> Iterator[tuple[str, str]]:
     """Blocks with too few or too many names, and blocks that are not there."""
     holders = Counter(member for block in blocks.values() for member in block)
-    alone = len(blocks) - 1
-    usual = {member for member, number in holders.items() if number == alone and not OF_A_QUANTISER.search(member)}
     common = [member for member, number in holders.items() if number == len(blocks)]
-    ends, in_a_stage = {min(blocks), max(blocks)}, NUMBERED.search(stack) is not None
-    for number, block in blocks.items():
-        missing = sorted(usual - block.keys())
-        extra = sorted(member for member in block if holders[member] == 1)
-        elsewhere = _elsewhere(blocks, number)
-        if missing and extra:
-            if _is_renaming(missing, extra, elsewhere, block):
-                told = (
-                    f"stands in block {number:,} in place of {_named(missing)}, which the {_others(alone, stack)} have"
-                )
-                yield block[extra[0]].name, told
-        elif missing and _is_lost(missing, elsewhere, block, at_an_end=number in ends, in_a_stage=in_a_stage):
-            more = f", and so are {_named(missing[1:])}" if missing[1:] else ""
-            told = f"is missing{more}, though the {_others(alone, stack)} have it"
-            yield f"{stack}.{number}.{missing[0]}", told
-        elif extra and number not in ends and all(_has_company(member, common) for member in extra):
-            more = f", nor {_named(extra[1:])}" if extra[1:] else ""
-            yield block[extra[0]].name, f"none of the {_others(alone, stack)} has such a tensor{more}"
-    if len(common) == len(holders):
+    others = _others(len(blocks) - 1, stack)
+    for odd in _odd_blocks(stack, blocks, holders, begins_with_norm=begins_with_norm):
+        if odd.missing and odd.extra and _is_renaming(odd):
+            new = next(name for name in odd.extra if _is_new(odd.block[name]))
+            told = f"stands in block {odd.number:,} in place of {_named(odd.missing)}, which the {others} have"
+            yield odd.block[new].name, told
+        elif odd.missing and _is_lost(odd):
+            more = f", and so are {_named(odd.missing[1:])}" if odd.missing[1:] else ""
+            yield f"{stack}.{odd.number}.{odd.missing[0]}", f"is missing{more}, though the {others} have it"
+        elif not odd.missing and (added := _added(odd)):
+            more = f", nor {_named(added[1:])}" if added[1:] else ""
+            yield odd.block[added[0]].name, f"none of the {others} has such a tensor{more}"
+    if len(blocks) >= LEAST_BLOCKS and len(common) == len(holders):
         yield from _gap(stack, blocks, common)
 
 
-def _elsewhere(blocks: Blocks[Member], number: int) -> Mapping[str, Member]:
-    """Another block, to see what this one should be like."""
-    return next(block for other, block in blocks.items() if other != number)
+def _odd_blocks(
+    stack: str, blocks: Blocks[Member], holders: Mapping[str, int], *, begins_with_norm: bool
+) -> Iterator[Odd]:
+    alone, ends = len(blocks) - 1, {min(blocks), max(blocks)}
+    counted = {member: number for member, number in holders.items() if not OF_A_QUANTISER.search(member)}
+    usual = {member for member, number in counted.items() if alone and number == alone}
+    common = frozenset(member for member, number in holders.items() if number == len(blocks))
+    for number, block in blocks.items():
+        missing = sorted(usual - block.keys())
+        extra = sorted(member for member in block if counted.get(member) == 1 and alone)
+        if missing or extra:
+            yield Odd(
+                number=number,
+                block=block,
+                elsewhere=next(each for other, each in blocks.items() if other != number),
+                common=common,
+                missing=missing,
+                extra=extra,
+                is_certain=len(blocks) >= LEAST_BLOCKS and number not in ends,
+                is_one_of_few=len(blocks) < LEAST_BLOCKS,
+                follows_a_norm=begins_with_norm and number == min(ends),
+                in_a_stage=NUMBERED.search(stack) is not None,
+            )
 
 
-def _is_renaming(
-    missing: Sequence[str], extra: Sequence[str], elsewhere: Mapping[str, Member], block: Mapping[str, Member]
-) -> bool:
-    """Whether the same shapes stand under other names, in a module that is there, or as the gain of one."""
-    shapes = sorted(elsewhere[name].shapes for name in missing)
-    if shapes != sorted(block[name].shapes for name in extra) or () in shapes:
-        return False
-    is_a_vector = len(missing) == 1 and all(rows == 1 for rows, _ in shapes[0])
-    return is_a_vector or all(_has_company(name, block) for name in missing)
+def _is_renaming(odd: Odd) -> bool:
+    """Whether as much stands under other names: a vector, or matrices under names that say nothing."""
+    old = [odd.elsewhere[name] for name in odd.missing]
+    new = [odd.block[name] for name in odd.extra if _is_new(odd.block[name])]
+    known = all(each.role is not Role.OTHER for each in old if not _is_vector(each))
+    return known and all(each.shapes for each in old) and sorted(map(_weights, old)) == sorted(map(_weights, new))
 
 
-def _is_lost(
-    missing: Sequence[str],
-    elsewhere: Mapping[str, Member],
-    block: Mapping[str, Member],
-    *,
-    at_an_end: bool,
-    in_a_stage: bool,
-) -> bool:
+def _is_new(member: Member) -> bool:
+    return _is_nameless(member) or (bool(member.shapes) and _is_vector(member))
+
+
+def _is_nameless(member: Member) -> bool:
+    return bool(member.shapes) and member.role in NAMELESS
+
+
+def _is_vector(member: Member) -> bool:
+    return all(rows == 1 for rows, _ in member.shapes)
+
+
+def _weights(member: Member) -> int:
+    return sum(rows * columns for rows, columns in member.shapes)
+
+
+def _is_lost(odd: Odd) -> bool:
     """Whether no design lacks this: a network begins and ends with odd blocks, and stages may leave out modules."""
-    if at_an_end and not all(elsewhere[name].is_core for name in missing):
+    if odd.is_certain and not odd.extra:
+        return not odd.in_a_stage or all(_has_company(name, odd.block) for name in odd.missing)
+    if odd.is_one_of_few and len(odd.missing) > 1:
         return False
-    return not (at_an_end or in_a_stage) or all(_has_company(name, block) for name in missing)
+    instead = {_part(name) for name in odd.extra}
+    return all(_part(name) not in instead and _is_needed(name, odd) for name in odd.missing)
+
+
+def _is_needed(name: str, odd: Odd) -> bool:
+    """Whether what is left asks for it: the other weights of its module, of its attention, its MLP, or other norms."""
+    lost = odd.elsewhere[name]
+    if lost.is_core:
+        return any(other.is_core and _function(other) == _function(lost) for other in odd.block.values())
+    if _module(name) in {_module(other) for other in odd.common}:
+        return "." in name and bool(lost.shapes) and not _is_nameless(lost)
+    norms = [member for member, other in odd.block.items() if other.role is Role.NORM and member in odd.common]
+    return lost.role is Role.NORM and bool(norms) and not odd.follows_a_norm
+
+
+def _function(member: Member) -> str:
+    return member.role.partition(".")[0]
+
+
+def _added(odd: Odd) -> Sequence[str]:
+    """What stands in a module that all blocks have; at the ends, as one more of its weights, of an unknown name."""
+    if odd.is_certain:
+        return odd.extra if all(_has_company(name, odd.common) for name in odd.extra) else ()
+    modules = {_module(name) for name in odd.common}
+    return [name for name in odd.extra if _module(name) in modules and _is_nameless(odd.block[name])]
+
+
+def _module(member: str) -> str:
+    return member.rpartition(".")[0]
 
 
 def _has_company(member: str, others: Iterable[str]) -> bool:
-    """Whether others stand in the same module of the block; of modules that are numbered, in that with this number."""
+    """Whether others stand in the same part of the block."""
+    part = _part(member)
+    return part != member and any(_part(other) == part for other in others)
+
+
+def _part(member: str) -> str:
+    """The first word of a name within a block; of parts that are numbered, up to the number."""
     words = member.split(".")
     numbers = [at for at, word in enumerate(words) if word.isdecimal()]
-    module = ".".join(words[: numbers[-1] + 1 if numbers else 1]) + "."
-    return len(words) > 1 and any(other.startswith(module) for other in others)
+    return ".".join(words[: numbers[-1] + 1 if numbers else 1])
 
 
 def _gap(stack: str, blocks: Blocks[Member], members: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -188,7 +273,7 @@ def _by(shapes: Shapes) -> str:
 
 
 def _others(number: int, stack: str) -> str:
-    return f"{number:,} other blocks of {quoted(stack)}"
+    return f"{number:,} other block{'s' if number > 1 else ''} of {quoted(stack)}"
 
 
 def _named(members: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from jaynes_audit.analyzers.audit import Audit
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.dtypes import Dtype
 from jaynes_audit.analyzers.layer_audit import LayerAudit
+from jaynes_audit.analyzers.rescaling import NOT_RESCALED
 from jaynes_audit.analyzers.roles import Role
 from jaynes_audit.analyzers.roles.role import GAINS_AND_BUFFERS, LOOKED_UP
 from jaynes_audit.analyzers.rules.rule import (
@@ -35,6 +36,12 @@ SCALED_TO_LARGEST = 4  # weights a row that a quantiser may put at the greatest 
 MASKS = frozenset({Role.BUFFER, Role.BIAS})  # may hold the greatest number for a reason
 WITH_RANGE_OF_THEIR_OWN = frozenset({Dtype.F16, Dtype.BF16, Dtype.F32, Dtype.F64, *FP8})
 
+# Weights of a smooth law that were flushed below an edge are as many as those between the edge and twice it, which lie
+# evenly there. Of integers times the scales of their rows, of 64 rows or more, up to 0.2 look so; of 256 none did.
+LEAST_FLUSHED = 40  # weights; their share is LEAST_FLUSHED_SHARE or more
+LEAST_FLUSHED_SHARE = 0.005
+EVENNESS = 2.0  # how far each quarter may be from a quarter of those flushed
+
 BF16_IN_F32 = 16  # low mantissa bits that are zero
 F16_IN_F32 = 13
 LARGEST_F16 = 65504.0
@@ -47,6 +54,8 @@ LEAST_WEIGHTS = (
 RUNAWAY_PROMINENCE = 1e4
 RUNAWAY_MAGNITUDE = 100.0
 BEYOND_WEIGHTS = 1e10
+# More weights with the greatest number of their format are a mask; of the narrow formats JN105 tells of them.
+ENDS_OF_RANGE = dict.fromkeys((Dtype.F16, *FP8), 0)
 
 
 @layer_rule("JN101", "non-finite-weights", Level.ERROR)
@@ -166,7 +175,8 @@ def overflow(layer: LayerAudit, limits: Thresholds) -> str | None:
 def underflow(layer: LayerAudit, limits: Thresholds) -> str | None:
     """More than 10 % of a matrix's weights are zero or subnormal, whole rows of zeros apart.
 
-    With a baseline, more than 1 % where it has a tenth of that or less.
+    Or more than 0.5 % are zero and none is near zero: all below some magnitude are gone, and above it are as many as
+    there should be. With a baseline, more than 5 % are zero or subnormal where it has a tenth of that or less.
 
     Why it matters: small weights were flushed to zero, or keep a few bits only.
     What to do: if the model was pruned, ignore it with that reason; else export in bf16 or fp32, or scale the weights.
@@ -176,10 +186,18 @@ def underflow(layer: LayerAudit, limits: Thresholds) -> str | None:
     if layer.dtype not in WITH_RANGE_OF_THEIR_OWN or not _may_be_judged_by_zeros(layer):
         return None
     dead = 0 if isinstance(layer.scales, NotFitted) else layer.scales.zero_rows * layer.columns
-    share = (counts.zero - dead + counts.subnormal) / counts.weights
-    if share <= limits.flushed_share:
-        return None
-    return f"{share:.1%} of the weights are zero or subnormal in {layer.dtype}"
+    zero = counts.zero - dead
+    share = (zero + counts.subnormal) / counts.weights
+    if share > limits.flushed_share:
+        return f"{share:.1%} of the weights are zero or subnormal in {layer.dtype}"
+    if zero >= max(LEAST_FLUSHED, LEAST_FLUSHED_SHARE * counts.weights) and _goes_on_from_zero(layer, zero):
+        return f"{share:.1%} of the weights are zero, and no other is near zero: small weights were flushed or pruned"
+    return None
+
+
+def _goes_on_from_zero(layer: LayerAudit, zero: int) -> bool:
+    quarters = layer.beside_zero
+    return bool(quarters) and all(zero / EVENNESS <= len(quarters) * each <= zero * EVENNESS for each in quarters)
 
 
 @model_rule("JN107", "padded-precision", Level.NOTE, precision=Precision.HIGH)
@@ -217,7 +235,7 @@ def runaway(layer: LayerAudit, limits: Thresholds) -> str | None:
     Example: model.layers.3.mlp.up_proj.weight: the largest weight, 6.8e+36, is 3.1e+38 times the rms of all others
     """
     counts = layer.counts
-    if layer.role is Role.BUFFER or counts.max_finite:
+    if layer.role is Role.BUFFER or counts.max_finite > ENDS_OF_RANGE.get(layer.dtype, 1):
         return None
     square = layer.prominence**2
     if _is_matrix(layer) and layer.role not in GAINS_AND_BUFFERS:
@@ -248,6 +266,26 @@ def misread_format(layer: LayerAudit, _: Thresholds) -> str | None:
     return f"read as {layer.dtype}, {sigma}|w| is at most {layer.largest:.2g}; the bits look like {layer.misread}"
 
 
+@layer_rule("JN114", "rounded-twice", Level.WARNING, precision=Precision.HIGH)
+def rounded_twice(layer: LayerAudit, _: Thresholds) -> str | None:
+    """A matrix in bf16 or fp16 was multiplied by a factor after it had been rounded, and was rounded again.
+
+    Which 16-bit numbers do not occur, and which occur twice as often as their neighbours, tells the factor. Seen from
+    4,096 weights on in bf16 and from 16,384 on in fp16, if the factor is not within some 5 % of a power of two.
+
+    Why it matters: a scale was applied to the exported weights, once too often or to one layer alone; bits were lost.
+    What to do: look which step of the export or merge multiplies weights; if it should, let it do so before rounding.
+    Example: model.layers.3.mlp.up_proj.weight: weights that BF16 had rounded were multiplied by 1.05 or 0.525, ...
+    """
+    if layer.rescaled_by == NOT_RESCALED or not _is_matrix(layer):
+        return None
+    factor = layer.rescaled_by
+    return (
+        f"weights that {layer.dtype} had rounded were multiplied by {factor:.3g} or {factor / 2:.3g}, "
+        "or by one of these and a power of two, and rounded again"
+    )
+
+
 def _may_be_judged_by_zeros(layer: LayerAudit) -> bool:
     may_hold_zeros = layer.role in ZERO_BY_DESIGN | GAINS_AND_BUFFERS or not layer.largest
     return _is_matrix(layer) and layer.counts.weights >= LEAST_JUDGED and not may_hold_zeros
@@ -267,4 +305,5 @@ VALUE_RULES: tuple[LayerRule | ModelRule, ...] = (
     padded,
     runaway,
     misread_format,
+    rounded_twice,
 )

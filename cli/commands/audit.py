@@ -98,6 +98,7 @@ def audit(
     )
     if save_sketches and any(each.output.path == save_sketches for each in plan):
         raise UsageError(f"a report and the sketches cannot both go to {str(save_sketches)!r}")
+    gating.refuse_inputs([each.output for each in plan], settings)
     report = auditing.report_on(
         auditing.Request(
             command="audit",

@@ -1,5 +1,6 @@
 """`jaynes baseline`: what a model was like when somebody approved it, as text that is reviewed and committed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +53,6 @@ def write(
     """
     from jaynes_audit.cli import baselining  # noqa: PLC0415 - help does without NumPy
     from jaynes_audit.cli.exit_codes import ExitCode, counted  # noqa: PLC0415
-    from jaynes_audit.cli.visible import visible  # noqa: PLC0415
 
     written = baselining.write(
         path,
@@ -68,7 +68,8 @@ def write(
         return ExitCode.FOUND
     layers, known = len(written.baseline.entries), len(written.baseline.known)
     tell = f"{path}: {counted(layers, 'layer')}, {counted(known, 'known finding')}; review it and commit it"
-    typer.echo(visible(tell))
+    approved = [f"  approved with it: {each.rule} {each.subject}" for each in written.baseline.known]
+    _tell([tell, *approved])
     return ExitCode.PASSED
 
 
@@ -110,7 +111,6 @@ def update(
     from jaynes_audit.cli import baselining  # noqa: PLC0415
     from jaynes_audit.cli.configuration.policy import checked_selectors  # noqa: PLC0415
     from jaynes_audit.cli.exit_codes import ExitCode  # noqa: PLC0415
-    from jaynes_audit.cli.visible import visible  # noqa: PLC0415
 
     baselining.refuse_in_ci(os.environ, yes=yes)
     if not (accept or tensor or everything):
@@ -128,8 +128,7 @@ def update(
         acceptance,
         reason=reason.strip(),
     )
-    for line in baselining.told_of_update(found, path):
-        typer.echo(visible(line))
+    _tell(baselining.told_of_update(found, path))
     return ExitCode.FOUND if found.remaining else ExitCode.PASSED
 
 
@@ -149,7 +148,6 @@ def verify(
     from jaynes_audit.analyzers.errors import JaynesError  # noqa: PLC0415
     from jaynes_audit.cli import baselining  # noqa: PLC0415
     from jaynes_audit.cli.exit_codes import PRECEDENCE, ExitCode, exit_code_of  # noqa: PLC0415
-    from jaynes_audit.cli.visible import visible  # noqa: PLC0415
 
     statuses: set[ExitCode] = set()
     for path in paths:
@@ -165,7 +163,7 @@ def verify(
         if problems:
             statuses.add(ExitCode.MISUSED)
         else:
-            typer.echo(visible(baselining.told_of_sound(from_text(read.content, read.place))))
+            _tell([baselining.told_of_sound(from_text(read.content, read.place))])
     return next((status for status in PRECEDENCE if status in statuses), ExitCode.PASSED)
 
 
@@ -192,6 +190,14 @@ def show(
     table = render(read_baseline(place), View(every_layer=every_layer, width=shown))
     Output(format=Format.TABLE, path=None).write(table)
     return ExitCode.PASSED
+
+
+def _tell(lines: Sequence[str]) -> None:
+    """Say what was done, each thing on a line of its own."""
+    from jaynes_audit.cli.outputs import Format, Output  # noqa: PLC0415
+    from jaynes_audit.cli.visible import visible  # noqa: PLC0415
+
+    Output(format=Format.TABLE, path=None).write("".join(f"{visible(line)}\n" for line in lines))
 
 
 def _reading(jobs: int | None, io: IoChoice, *, stream: bool | None, show_progress: bool) -> "Reading":

@@ -82,6 +82,10 @@ def gate(
             "there is nothing to gate: name a checkpoint, or put targets = [...] into jaynes.toml; "
             "`jaynes config show` tells what was found"
         )
+    if headers_only and settings.baseline:
+        raise UsageError(
+            "--headers-only reads no weight, so there is nothing to hold against the baseline; give --no-baseline, too"
+        )
     hub_options.set_environment(offline=offline, cache_dir=cache_dir)
     plan = delivery.plan(
         settings.outputs,
@@ -93,6 +97,7 @@ def gate(
         width=width,
         show=show,
     )
+    gating.refuse_inputs([each.output for each in plan], settings)
     report = auditing.report_on(
         auditing.Request(
             command="gate",

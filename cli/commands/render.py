@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from jaynes_audit.analyzers.errors import UsageError
 from jaynes_audit.cli import options
 from jaynes_audit.cli.options import ColorChoice
 from jaynes_audit.cli.reports.view import Show
@@ -27,13 +28,21 @@ def render(
 
     Exit status: that of the run which wrote the report, or 2 when the file is no report.
     """
+    from jaynes_audit.analyzers.checkpoints.quoted import quoted_path  # noqa: PLC0415
     from jaynes_audit.analyzers.record.reading import read_report  # noqa: PLC0415 - help does without NumPy
     from jaynes_audit.cli import delivery  # noqa: PLC0415
+    from jaynes_audit.cli.exit_codes import FailOn, outcome_of  # noqa: PLC0415
     from jaynes_audit.cli.reports.audits import REPORTS  # noqa: PLC0415
 
     plan = delivery.plan(
         output, REPORTS, color, quiet=quiet, verbose=verbose, every_layer=every_layer, width=width, show=show
     )
     saved = read_report(report)
+    follows = outcome_of(saved.models, saved.failures, saved.findings, FailOn(saved.fail_on)).code
+    if saved.exit_code != follows:
+        raise UsageError(
+            f"{quoted_path(report)} has exit status {saved.exit_code}, and {follows} follows from its findings: it was "
+            "changed; make it again"
+        )
     delivery.deliver(saved, plan, REPORTS)
     return saved.exit_code

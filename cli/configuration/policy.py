@@ -14,7 +14,7 @@ from jaynes_audit.cli.configuration.settings import AllowPickle
 from jaynes_audit.cli.configuration.suggestion import suggestion
 
 RULE_OF_CODE = {rule.code: rule for rule in RULES}
-PREFIXES = frozenset(code[:length] for code in RULE_OF_CODE for length in range(len("JN"), len(code)))
+PREFIXES = frozenset(code[:length] for code in RULE_OF_CODE for length in range(len("JN") + 1, len(code)))
 """What the codes of several rules begin with."""
 
 REFUSALS = frozenset(rule.code for rule in FILE_RULES) - {PICKLE_CHECKPOINT.code, UNSUPPORTED_DTYPE.code}
@@ -48,11 +48,14 @@ def policy_of(configuration: Configuration, place: Place, *, file: str) -> Polic
     """
     on = _rules_on(configuration, place)
     levels = _levels(configuration.severity, place)
+    final: frozenset[str] = frozenset()
     if configuration.allow_pickle is AllowPickle.NEVER:
         on |= {PICKLE_CHECKPOINT.code}
         levels[PICKLE_CHECKPOINT.code] = Level.ERROR
+        final = frozenset({PICKLE_CHECKPOINT.code})
     return Policy(
         on=on,
+        final=final,
         levels=levels,
         thresholds=USUAL_THRESHOLDS.with_values(_thresholds(configuration.thresholds, place("$.thresholds"))),
         overrides=tuple(_overrides(configuration, place)),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from jaynes_audit.analyzers.baseline.places import is_git_reference
 from jaynes_audit.analyzers.checkpoints.hub.location import SCHEME
 from jaynes_audit.analyzers.checkpoints.locations import could_be_on_hub
 from jaynes_audit.analyzers.checkpoints.quoted import quoted
@@ -71,7 +72,7 @@ def _counted_from(home: Path, folder: Path, said: Configuration) -> Configuratio
     return msgspec.structs.replace(
         said,
         targets=tuple(_target(target, home, way) for target in said.targets),
-        baseline=_baseline(said.baseline, home, way),
+        baseline=_baseline(said.baseline, way),
         output=tuple(_output(output, way) for output in said.output),
     )
 
@@ -85,11 +86,11 @@ def _target(target: str, home: Path, way: str) -> str:
     return os.path.join(glob.escape(way) if glob.has_magic(target) else way, target)  # noqa: PTH118
 
 
-def _baseline(place: str, home: Path, way: str) -> str:
+def _baseline(place: str, way: str) -> str:
     if not place or os.path.isabs(place):  # noqa: PTH117
         return place
-    revision, _, path = place.partition(":")
-    if revision and path and not os.path.lexists(home / place):
+    if is_git_reference(place):
+        revision, _, path = place.partition(":")
         return f"{revision}:{os.path.join(way, path)}"  # noqa: PTH118
     return os.path.join(way, place)  # noqa: PTH118
 

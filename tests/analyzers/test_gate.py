@@ -85,6 +85,12 @@ def test_an_ignore_comes_before_the_baseline_for_it_has_a_reason() -> None:
     assert sole(judge(model, policy(ignore()), known, today=TODAY)).status is Status.IGNORED
 
 
+def test_what_is_final_is_news_whatever_covers_it() -> None:
+    decided = replace(policy(ignore()), final=frozenset({"JN101"}))
+    known = held(broken(), Known(rule="JN101", subject=NAN))
+    assert sole(judge(broken(), decided, known, today=TODAY)).status is Status.NEW
+
+
 def test_a_model_held_against_itself_has_not_drifted() -> None:
     model = audit(layer(NAN), layer("model.layers.1.mlp.up_proj.weight"))
     assert judge(model, USUAL_POLICY, held(model), today=TODAY) == ()

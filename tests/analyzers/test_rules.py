@@ -98,12 +98,16 @@ def with_largest(value: float, weights: np.ndarray = LARGE) -> np.ndarray:
     return changed
 
 
+def rescaled(factor: float, dtype: Dtype) -> Stored:
+    return stored(decoded(encoded(LARGE, dtype), dtype).astype(np.float32) * np.float32(factor), dtype)
+
+
 OBJECTED: dict[str, list[np.ndarray]] = {
     "JN101": [with_one(np.nan), with_one(np.inf), with_one(-np.inf), np.full((4, 4), np.nan)],
     "JN102": [np.zeros((20, 30)), -np.zeros((20, 30)), np.zeros((2, 2))],
     "JN103": [np.full((20, 30), 0.1), np.full((20, 30), -7.0), np.full((300, 400), 0.3)],
     "JN104": [with_zero_rows(3), with_zero_rows(100), with_zero_rows(3, axis=1)],
-    "JN106": [flushed(0.12), flushed(0.6)],
+    "JN106": [flushed(0.01), flushed(0.02), flushed(0.12), flushed(0.6)],
     "JN111": [with_largest(6.8e36), with_largest(-6.8e36), with_largest(100.0)],
 }
 """In every format of a wide range."""
@@ -121,6 +125,7 @@ OF_A_FORMAT: dict[str, list[Stored]] = {
         raw(encoded(LARGE, Dtype.BF16), Dtype.F16),
         raw(encoded(LARGE, Dtype.F16).view(np.uint16), Dtype.BF16),
     ],
+    "JN114": [rescaled(1.05, Dtype.BF16), rescaled(0.5**0.5, Dtype.BF16), rescaled(0.9, Dtype.F16)],
 }
 
 NOT_OBJECTED: dict[str, list[np.ndarray | Stored]] = {
@@ -140,7 +145,13 @@ NOT_OBJECTED: dict[str, list[np.ndarray | Stored]] = {
         saturated(448, 4, Dtype.F8_E4M3),
         stored(448 * LARGE / np.abs(LARGE).max(axis=1, keepdims=True), Dtype.F8_E4M3),  # as a quantiser scales rows
     ],
-    "JN106": [LARGE, flushed(0.09), with_zero_rows(100), stored(LARGE, Dtype.F16), stored(LARGE, Dtype.F8_E4M3)],
+    "JN106": [
+        *(LARGE, flushed(0.004), with_zero_rows(100), stored(LARGE, Dtype.F16), stored(LARGE, Dtype.F8_E4M3)),
+        LARGE * (np.random.default_rng(7).random((200, 250)) > 0.09),  # zeros that fell where they may
+        stored(LARGE * 1e-4, Dtype.BF16),
+        np.round(LARGE / 0.002) * 0.002,  # as a quantiser of 8 bits leaves them
+        0.001 * SIGNS + SOUND / 1e4,
+    ],
     "JN107": [LARGE, SIGNS, np.full((200, 250), 0.5), stored(LARGE, Dtype.BF16), stored(LARGE, Dtype.F16)],
     "JN111": [LARGE, with_largest(0.02 * 200), with_largest(0.02 * 30, LARGE[:20, :20]), LARGE * 1e9, FEW],
     "JN112": [
@@ -151,6 +162,13 @@ NOT_OBJECTED: dict[str, list[np.ndarray | Stored]] = {
         stored(np.where(np.arange(250) % 10, LARGE, LARGE * 1e-12), Dtype.BF16),
         stored(np.where(np.arange(250) % 10, LARGE * 1e-12, LARGE), Dtype.BF16),
         np.random.default_rng(5).random((200, 250)),
+    ],
+    "JN114": [
+        *(stored(LARGE, dtype) for dtype in (Dtype.F16, Dtype.BF16)),
+        *(rescaled(factor, dtype) for factor in (-0.5, 4.0) for dtype in (Dtype.F16, Dtype.BF16)),
+        stored(decoded(encoded(LARGE, Dtype.F16), Dtype.F16), Dtype.BF16),
+        stored(decoded(encoded(LARGE, Dtype.BF16), Dtype.BF16), Dtype.F16),
+        stored(np.round(LARGE / 0.001) * 0.001, Dtype.BF16),
     ],
 }
 
@@ -245,6 +263,24 @@ def test_a_vector_may_be_dominated_by_one_entry_but_not_by_a_flipped_bit(tmp_pat
     name = "model.layers.0.mlp.up_proj.bias"
     for largest, rules in ((50.0, []), (1000.0, ["JN111"]), (6.8e36, ["JN111"])):
         assert [each.rule for each in findings(tmp_path, stored(with_largest(largest, bias)), name)] == rules
+
+
+@pytest.mark.parametrize("dtype", [Dtype.BF16, Dtype.F32, Dtype.F64])
+def test_a_gain_whose_flipped_bit_makes_it_the_greatest_number_is_a_runaway(dtype: Dtype, tmp_path: Path) -> None:
+    greatest = {Dtype.BF16: float.fromhex("0x1.fep127")}.get(dtype, float(np.finfo(np.float32).max))
+    gains = with_largest(greatest, np.random.default_rng(6).normal(1, 0.1, 1000))
+    found = findings(tmp_path, stored(gains, dtype), "model.layers.0.input_layernorm.weight")
+    assert [each.rule for each in found] == ["JN111"]
+
+
+def test_a_mask_of_greatest_numbers_is_no_runaway(tmp_path: Path) -> None:
+    mask = np.where(np.tri(200, dtype=bool), 0, np.finfo(np.float32).min)
+    assert "JN111" not in {each.rule for each in findings(tmp_path, stored(mask), "model.table.weight")}
+
+
+def test_the_factor_of_a_second_rounding_is_told(tmp_path: Path) -> None:
+    (finding,) = findings(tmp_path, rescaled(1.05, Dtype.BF16))
+    assert "multiplied by 1.05 or 0.525, " in finding.sentence
 
 
 def test_padded_precision_is_told_once_of_a_model_and_only_where_most_of_it_is_padded(tmp_path: Path) -> None:

@@ -243,6 +243,15 @@ def test_a_real_model_passes_against_itself_and_fails_when_one_bit_is_flipped(re
     assert run(gated) == ExitCode.FOUND
 
 
+def test_a_finding_about_another_file_does_not_tell_of_one_that_was_refused(repository: Path) -> None:
+    shutil.copytree(BABBLE, repository / "babble")
+    one, other = sorted((repository / "babble").glob("*-of-*.safetensors"))[:2]
+    one.write_bytes(one.read_bytes()[:-1000])
+    other.write_bytes(b"<html></html>")
+    hidden = ["gate", "babble", "--ignore-rule", "JN001", "--fail-on", "never"]
+    assert run(hidden) == ExitCode.COULD_NOT_FINISH
+
+
 def test_4_when_a_file_was_refused_and_the_rules_that_say_so_are_off(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -252,4 +261,93 @@ def test_4_when_a_file_was_refused_and_the_rules_that_say_so_are_off(
     assert run(["gate", "babble"]) == ExitCode.FOUND
     assert run(["gate", "babble", "--select", "JN101"]) == ExitCode.FOUND  # a refusal is asked for whatever else is
     assert run(["gate", "babble", "--ignore-rule", "JN0"]) == ExitCode.COULD_NOT_FINISH
-    assert "the rules that say why are off" in capsys.readouterr().out
+    assert "no finding that counts says so" in capsys.readouterr().out
+
+
+# ---- what cannot be made to pass
+
+
+def test_a_report_never_takes_the_place_of_an_input(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (repository / "jaynes.toml").write_text('fail-on = "error"\n')
+    for path in ("export/model.safetensors", BASELINE, "jaynes.toml"):
+        before = Path(path).read_bytes()
+        assert run(["gate", "export", "--baseline", BASELINE, "-o", f"json={path}"]) == ExitCode.MISUSED
+        assert "is an input" in capsys.readouterr().err
+        assert Path(path).read_bytes() == before
+
+
+def test_headers_alone_are_held_against_no_baseline(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["gate", "export", "--baseline", BASELINE, "--headers-only"]) == ExitCode.MISUSED
+    assert "--headers-only reads no weight" in capsys.readouterr().err
+
+
+def test_a_baseline_that_was_measured_in_quite_another_way_is_misuse(repository: Path) -> None:
+    path = repository / BASELINE
+    edited = path.read_text().replace('"statistics":"1"', '"statistics":"2"', 1)
+    path.write_text(edited)
+    assert run(["gate", "export", "--baseline", BASELINE]) == ExitCode.MISUSED  # nor is its digest right
+    assert run(["baseline", "verify", BASELINE]) == ExitCode.MISUSED
+
+
+@pytest.mark.parametrize(
+    "lenient",
+    [
+        '[severity]\nJN001 = "note"\n',
+        '[[ignore]]\nrule = "JN001"\ntensor = "*"\nreason = "a slow network"\n',
+        'ignore-rule = ["JN001"]\n',
+    ],
+)
+def test_a_truncated_file_never_passes(repository: Path, lenient: str) -> None:
+    shutil.copytree(BABBLE, repository / "babble")
+    shard = next((repository / "babble").glob("*-00001-*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    (repository / "jaynes.toml").write_text(lenient)
+    assert run(["gate", "babble"]) == ExitCode.COULD_NOT_FINISH
+
+
+def test_a_known_finding_hides_no_more_of_the_same(repository: Path) -> None:
+    export(repository, block0=with_nan())
+    assert run(["baseline", "write", "known.jaynes.jsonl", "export", "--force"]) == ExitCode.PASSED
+    (repository / "jaynes.toml").write_text('[expect]\nchanged = ["*"]\n')
+    gated = ["gate", "export", "--baseline", "known.jaynes.jsonl"]
+    assert run(gated) == ExitCode.PASSED
+    more = with_nan()
+    more[7] = np.nan
+    export(repository, block0=more)
+    assert run(gated) == ExitCode.FOUND
+
+
+def test_an_ignored_drift_does_not_hide_that_the_weights_are_others(repository: Path) -> None:
+    export(repository, block2=1.1 * gaussian(128, 128, seed=99))
+    ignore = '[[ignore]]\nrule = "JN402"\ntensor = "*"\nreason = "scaled on purpose"\n'
+    (repository / "jaynes.toml").write_text(ignore)
+    assert run(["gate", "export", "--baseline", BASELINE]) == ExitCode.FOUND
+
+
+def test_require_base_ref_asks_for_a_baseline(repository: Path) -> None:
+    (repository / "jaynes.toml").write_text("require-base-ref = true\n")
+    assert run(["gate", "export"]) == ExitCode.MISUSED
+    assert run(["gate", "export", "--no-baseline"]) == ExitCode.MISUSED
+
+
+def test_one_checkpoint_by_three_names_is_gated_once(repository: Path) -> None:
+    run(["gate", "export", "export/", "./export", "-o", "json=report.json"])
+    assert len(json.loads((repository / "report.json").read_text())["models"]) == 1
+
+
+def test_a_saved_report_whose_status_was_changed_is_misuse(repository: Path) -> None:
+    export(repository, block0=with_nan())
+    run(["gate", "export", "-o", "json=report.json"])
+    path = repository / "report.json"
+    path.write_text(path.read_text().replace('"exit_code": 1', '"exit_code": 0'))
+    assert run(["render", "report.json"]) == ExitCode.MISUSED
+
+
+def test_an_ignore_of_rules_that_were_not_asked_is_not_called_unused(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ignore = '[[ignore]]\nrule = "JN4"\ntensor = "*"\nreason = "it is trained on"\n'
+    (repository / "jaynes.toml").write_text(ignore)
+    assert run(["gate", "export", "--fail-on", "warning"]) == ExitCode.PASSED
+    assert run(["gate", "export", "--fail-on", "warning", "--baseline", BASELINE]) == ExitCode.FOUND
+    assert "JN901" in capsys.readouterr().out

@@ -85,4 +85,5 @@ CASES: dict[str, Case] = {
     "JN107": Case(failing=everywhere(as_bf16, Dtype.F32), passing=everywhere(SOUND, Dtype.F32)),
     "JN111": case(with_one(0.02 * 2.0**128 * (1 - 2**-8)), with_one(0.02 * 100)),
     "JN112": case(BF16_AS_F16, SOUND, dtype=Dtype.F16),
+    "JN114": case(lambda matrix: as_bf16(matrix) * np.float32(1.05), lambda matrix: matrix * 1.05, dtype=Dtype.BF16),
 }

@@ -234,6 +234,8 @@ def layer(
         prominence=largest / rms if rms else 0.0,
         unused_bits=0,
         misread="",
+        rescaled_by=1.0,
+        beside_zero=(),
         probe=NotFitted("no rows and columns of their own"),
         scales=Scales(row_log_sd=0.12, column_log_sd=0.08, zero_rows=0, zero_columns=0)
         if columns > 1

@@ -54,7 +54,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_file_is_read(repository: Path) -> None:
     stored = read_baseline("baselines/model.jaynes.jsonl")
-    assert (stored.baseline.model, stored.place, stored.remark) == ("changed", "baselines/model.jaynes.jsonl", "")
+    assert (stored.baseline.model, stored.place) == ("changed", "baselines/model.jaynes.jsonl")
     assert read_baseline(str(repository / "baselines" / "model.jaynes.jsonl")).baseline.model == "changed"
 
 
@@ -76,16 +76,13 @@ def test_the_path_of_a_version_counts_from_the_working_directory(
         assert read_baseline(f"HEAD:{path}").baseline.model == "new"
 
 
-def test_a_file_of_the_whole_name_wins_and_is_told(repository: Path) -> None:
+def test_a_file_of_the_whole_name_does_not_take_the_place_of_a_version(repository: Path) -> None:
     (repository / "HEAD:baselines").mkdir()
     (repository / "HEAD:baselines" / "model.jaynes.jsonl").write_text(baseline("file"))
-    stored = read_baseline("HEAD:baselines/model.jaynes.jsonl")
-    assert stored.baseline.model == "file"
-    assert stored.remark == (
-        "'HEAD:baselines/model.jaynes.jsonl' is a file here, so it is read, and no revision 'HEAD' of git"
-    )
-    assert not is_git_reference("HEAD:baselines/model.jaynes.jsonl")
-    assert is_git_reference("HEAD:other.jaynes.jsonl")
+    assert read_baseline("HEAD:baselines/model.jaynes.jsonl").baseline.model == "new"
+    assert read_baseline("./HEAD:baselines/model.jaynes.jsonl").baseline.model == "file"
+    assert is_git_reference("HEAD:baselines/model.jaynes.jsonl")
+    assert not is_git_reference("./HEAD:baselines/model.jaynes.jsonl")
     assert not is_git_reference("other.jaynes.jsonl")
 
 

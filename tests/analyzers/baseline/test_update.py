@@ -96,8 +96,17 @@ def test_lines_that_no_rule_objects_to_stay_and_do_not_fail(before: Baseline, tm
 
 def test_a_finding_about_the_model_is_about_every_layer_that_differs(before: Baseline, tmp_path: Path) -> None:
     twice = {name: each * 2 for name, each in network().items()}
-    update = brought(before, measured(tmp_path, twice), codes=("JN405",))
+    update = brought(before, measured(tmp_path, twice), codes=("JN4",))
     assert len(update.accepted) == len(before.entries)
+
+
+def test_a_line_is_not_approved_by_one_of_the_codes_that_object_to_it(before: Baseline) -> None:
+    now = replace(before, entries=tuple(replace(e, rms=e.rms * 2) if e.name == SCALED else e for e in before.entries))
+    found = [
+        Finding(rule=rule, name="x", level=Level.ERROR, subject=SCALED, sentence="told") for rule in ("JN402", "JN404")
+    ]
+    assert updated(before, now, found, Acceptance(codes=("JN404",))).baseline == before
+    assert updated(before, now, found, Acceptance(codes=("JN404", "JN402"))).remaining == ()
 
 
 def test_known_findings_are_accepted_by_code_and_not_swallowed_by_another(before: Baseline) -> None:

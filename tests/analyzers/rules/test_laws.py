@@ -26,7 +26,7 @@ from jaynes_audit.analyzers.rules.laws import (
     trend_break,
     universality_break,
 )
-from tests.rules.cases_structure import INNER, WIDTH, Weights, drawn, llama, trained, up, with_wide_law, written
+from tests.rules.cases_structure import CONFIG, INNER, WIDTH, Weights, drawn, llama, trained, up, with_wide_law, written
 from tests.support.audits import audit, layer
 from tests.support.checkpoints import checkpoint, stored
 
@@ -38,8 +38,8 @@ def found(rule: ModelRule, audited: Audit, limits: Thresholds = USUAL_THRESHOLDS
     return list(rule.findings(audited, lambda _: limits))
 
 
-def audited(folder: Path, weights: Weights) -> Audit:
-    return audit_checkpoint(written(folder, weights))
+def audited(folder: Path, weights: Weights, config: dict[str, object] | None = None) -> Audit:
+    return audit_checkpoint(written(folder, weights, config))
 
 
 @cache
@@ -111,11 +111,16 @@ def test_a_trained_model_gets_none() -> None:
 # ---- a block that was left
 
 
+@pytest.mark.parametrize(
+    ("declared", "level"), [(0.02, Level.WARNING), (0.05, Level.NOTE), (None, Level.NOTE), ("wide", Level.NOTE)]
+)
 @pytest.mark.parametrize("block", [0, 3, 7])
-def test_a_matrix_that_was_left_is_named(block: int, tmp_path: Path) -> None:
+def test_a_matrix_that_was_left_is_named(block: int, declared: object, level: Level, tmp_path: Path) -> None:
     fresh = drawn(INNER, WIDTH, np.random.default_rng(11))
-    (finding,) = found(left_at_initialisation, audited(tmp_path, llama() | {up(block): fresh}))
+    config = CONFIG | {"initializer_range": declared}
+    (finding,) = found(left_at_initialisation, audited(tmp_path, llama() | {up(block): fresh}, config))
     assert finding.subject == up(block)
+    assert finding.level == level
     assert finding.sentence == (
         "has the law of a normal initialiser, unlike most of the 7 other blocks of 'model.layers'"
     )
@@ -125,6 +130,7 @@ def test_a_block_that_was_left_is_one_finding(tmp_path: Path) -> None:
     fresh = {name: each for name, each in llama(drawn).items() if ".5." in name}
     (finding,) = found(left_at_initialisation, audited(tmp_path, llama() | fresh))
     assert finding.subject.startswith("model.layers.5.")
+    assert finding.level is Level.WARNING
     assert "; so have" in finding.sentence
 
 

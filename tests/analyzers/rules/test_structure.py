@@ -62,6 +62,7 @@ def shapes_of(weights: Weights) -> dict[str, tuple[int, ...]]:
 
 LLAMA = shapes_of(llama())
 UP, Q = up(3), "model.layers.3.self_attn.q_proj.weight"
+NORM = "model.layers.{}.input_layernorm.weight"
 
 
 def renamed(shapes: Shapes, old: str, new: str) -> dict[str, tuple[int, ...]]:
@@ -153,10 +154,31 @@ def test_a_model_like_its_config_is_no_finding() -> None:
     assert found(config_mismatch, network(LLAMA, CONFIG)) == []
 
 
-@pytest.mark.parametrize("number", [5, 12])
-def test_another_number_of_blocks_is_told(number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "subject", "words"),
+    [(5, "model.layers.7", "is the last of"), (12, "model.layers.8", "is missing from the")],
+)
+def test_another_number_of_blocks_is_told(number: int, subject: str, words: str) -> None:
     (finding,) = found(config_mismatch, network(LLAMA, CONFIG | {"num_hidden_layers": number}))
-    assert finding.sentence == f"is of the last of 8 blocks of 'model.layers'; config.json declares {number}"
+    assert finding.subject == subject
+    assert finding.sentence == f"{words} 8 blocks of 'model.layers'; config.json declares {number}"
+
+
+@pytest.mark.parametrize("lost", [0, 3, 7])
+def test_a_block_that_is_not_there_is_named(lost: int) -> None:
+    shapes = {name: shape for name, shape in LLAMA.items() if f".{lost}." not in name}
+    assert subjects(config_mismatch, network(shapes, CONFIG)) == [f"model.layers.{lost}"]
+
+
+def test_the_half_of_a_model_of_two_blocks_is_missed() -> None:
+    shapes = {name: shape for name, shape in LLAMA.items() if "layers" not in name or ".0." in name}
+    assert subjects(config_mismatch, network(shapes, CONFIG | {"num_hidden_layers": 2})) == ["model.layers.1"]
+
+
+def test_blocks_below_the_name_of_the_model_are_counted() -> None:
+    shapes = renamed(LLAMA, "model.layers", "vit.encoder.layer")
+    config = CONFIG | {"model_type": "vit", "num_hidden_layers": 9, "architectures": []}
+    assert subjects(config_mismatch, network(shapes, config)) == ["vit.encoder.layer.8"]
 
 
 def test_blocks_that_predict_further_tokens_are_counted() -> None:
@@ -265,7 +287,7 @@ def test_regular_blocks_are_no_finding() -> None:
     assert found(irregular_block, network(LLAMA)) == []
 
 
-@pytest.mark.parametrize("lost", [UP, Q, up(0), up(7), "model.layers.3.input_layernorm.weight"])
+@pytest.mark.parametrize("lost", [UP, Q, up(0), up(7), *(NORM.format(at) for at in (0, 3, 7))])
 def test_a_missing_tensor_is_named(lost: str) -> None:
     (finding,) = found(irregular_block, network(_without(lost)))
     assert finding.subject == lost
@@ -276,6 +298,47 @@ def test_a_missing_tensor_is_named(lost: str) -> None:
 def test_a_tensor_that_was_only_not_read_is_not_missing(reason: LeftOutReason) -> None:
     unread = LeftOut(name=UP, dtype="F32", shape=(), reason=reason, explanation="")
     assert found(irregular_block, replace(network(_without(UP)), left_out=(unread,))) == []
+
+
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("lost", [up(0), up(1), Q.replace("3", "1"), NORM.format(0), NORM.format(1)])
+def test_a_missing_tensor_is_named_in_a_model_of_few_blocks(lost: str, number: int) -> None:
+    shapes = few(number)
+    del shapes[lost]
+    assert subjects(irregular_block, network(shapes)) == [lost]
+
+
+def few(number: int) -> dict[str, tuple[int, ...]]:
+    return {name: LLAMA[name] for name in LLAMA if "layers" not in name or int(name.split(".")[2]) < number}
+
+
+@pytest.mark.parametrize("lost", ["h.0.attn_v.bias", "h.5.attn_v.bias", "h.5.ffn_up.weight"])
+def test_what_is_left_of_a_module_or_a_function_asks_for_the_rest(lost: str) -> None:
+    shapes = blocks_with("attn_q.weight", "attn_v.weight", "ffn_up.weight", "ffn_down.weight")
+    shapes = renamed(shapes, "layers.", "h.") | {f"h.{at}.attn_v.bias": (32,) for at in range(6)}
+    del shapes[lost]
+    assert subjects(irregular_block, network(shapes)) == [lost]
+
+
+@pytest.mark.parametrize("block", [0, 3, 7])
+def test_a_block_under_other_names_is_one_finding(block: int) -> None:
+    shapes = {name.replace(".weight", "_v2.weight") if f".{block}." in name else name: LLAMA[name] for name in LLAMA}
+    (finding,) = found(irregular_block, network(shapes))
+    assert finding.subject == f"model.layers.{block}.input_layernorm_v2.weight"
+    assert finding.sentence.startswith(f"stands in block {block} in place of 'input_layernorm.weight'")
+
+
+@pytest.mark.parametrize("block", [0, 3, 7])
+@pytest.mark.parametrize("of", ["mlp.up_proj.weight", "input_layernorm.weight"])
+def test_one_more_weight_of_a_module_is_told(of: str, block: int) -> None:
+    name = f"model.layers.{block}.{of}"
+    assert subjects(irregular_block, network(dict(LLAMA) | {f"{name}_old": LLAMA[name]})) == [f"{name}_old"]
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_of_two_blocks_the_one_with_an_unknown_weight_is_told(block: int) -> None:
+    name = f"{up(block)}_old"
+    assert subjects(irregular_block, network(few(2) | {name: (192, 128)})) == [name]
 
 
 @pytest.mark.parametrize("block", [0, 3, 7])
@@ -306,9 +369,17 @@ def test_a_gap_in_the_numbers_is_told() -> None:
 HEALTHY: dict[str, Shapes] = {
     "three blocks do not make a rule": blocks_with("mlp.up.weight", "mlp.down.weight", number=3)
     | {"layers.0.attn.q.weight": (4, 4)},
-    "the first block lacks a norm (ModernBERT)": {
-        name: shape for name, shape in LLAMA.items() if name != "model.layers.0.input_layernorm.weight"
+    "the first block lacks a norm behind that of the embedding (ModernBERT)": {
+        name: shape for name, shape in LLAMA.items() if name != NORM.format(0)
+    }
+    | {"model.embeddings.norm.weight": (128,)},
+    "one of two blocks has one norm, the other has none": {
+        name: shape for name, shape in few(2).items() if "norm" not in name or name == NORM.format(0)
     },
+    "one of two blocks has no biases": few(2)
+    | {f"model.layers.0.self_attn.{name}_proj.bias": (8,) for name in ("q", "k", "v")},
+    "one of three numbered steps is normalised": {f"text_projection.{at}.weight": (8, 8) for at in (0, 3)}
+    | {f"text_projection.1.{name}": (8,) for name in ("weight", "bias", "running_mean", "running_var")},
     "the first block has a table of its own (T5)": dict(LLAMA)
     | {"model.layers.0.self_attn.relative_attention_bias.weight": (32, 4)},
     "the first block is dense, the others have experts": {

@@ -232,7 +232,7 @@ def test_a_target_in_a_file_counts_from_the_folder_of_the_file(folder, below, wr
         ("origin/main:baselines/a.jsonl", "origin/main:../../baselines/a.jsonl"),
         ("/kept/a.jsonl", "/kept/a.jsonl"),
         ("/kept:here/a.jsonl", "/kept:here/a.jsonl"),
-        ("here:a.jsonl", "../../here:a.jsonl"),
+        ("./here:a.jsonl", "../.././here:a.jsonl"),
     ],
 )
 def test_a_baseline_in_a_file_counts_from_the_folder_of_the_file(folder, below, written, told) -> None:
