@@ -21,7 +21,9 @@ Floats = npt.NDArray[np.float64]
 NOT_RESCALED = 1.0
 
 LEAST_PER_CODE = 2.0  # weights; fewer tell no empty code from one that chance left out
-MOST_EMPTY = 0.5  # share of the codes: a comb leaves at most 29 %, more are empty where there are few values to begin with
+MOST_EMPTY = (
+    0.5  # share of the codes: a comb leaves at most 29 %, more are empty where there are few values to begin with
+)
 # Of 2,651 healthy 16-bit matrices of 2,560 weights or more the chi-square test is passed by 1,700, as it should be; and
 # of those that fail it no comb explains more than 0.25 of the excess. Of rescaled ones it explains 0.55 or more.
 LEAST_Z = 10.0  # of the chi-square test of smoothness: standard deviations
@@ -83,9 +85,7 @@ def _folded(histogram: Histogram) -> Floats:
     grid = histogram.grid
     magnitudes = histogram.codes & (MAGNITUDES - 1)
     normal = (magnitudes >= grid.normal) & (magnitudes < grid.not_finite)
-    return np.bincount(
-        magnitudes[normal] & (grid.normal - 1), weights=histogram.tallies[normal], minlength=grid.normal
-    )
+    return np.bincount(magnitudes[normal] & (grid.normal - 1), weights=histogram.tallies[normal], minlength=grid.normal)
 
 
 @cache
@@ -93,9 +93,7 @@ def _octave(codes: int) -> _Octave:
     significands = np.arange(codes, 2 * codes)
     places = 2 * np.log2(significands / codes) - 1
     functions = np.column_stack([np.polynomial.legendre.legvander(places, SMOOTH_DEGREE), (-1.0) ** significands])
-    return _Octave(
-        significands=significands, smooth=np.linalg.qr(functions / np.sqrt(significands)[:, np.newaxis]).Q
-    )
+    return _Octave(significands=significands, smooth=np.linalg.qr(functions / np.sqrt(significands)[:, np.newaxis]).Q)
 
 
 def _smoothed(counts: Floats, octave: _Octave) -> Floats:

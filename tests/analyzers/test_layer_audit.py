@@ -141,3 +141,31 @@ def test_beside_zeros_nothing_is_prominent(tmp_path: Path) -> None:
     assert measured(tmp_path, stored(weights)).prominence == 0
     weights[0, 0] = 3.0
     assert measured(tmp_path, stored(weights)).prominence == 0
+
+
+# ---- what lies beside zero
+
+
+@pytest.mark.parametrize("dtype", [Dtype.F32, Dtype.BF16, Dtype.F16])
+def test_above_the_edge_of_flushed_weights_the_others_lie_evenly(dtype: Dtype, tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).uniform(-1, 1, (200, 200))
+    weights[np.abs(weights) < 0.1] = 0
+    parts = np.histogram(np.abs(weights), bins=np.linspace(0.1, 0.2, 5))[0]
+    assert measured(tmp_path, stored(weights, dtype)).beside_zero == pytest.approx(tuple(parts), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        np.random.default_rng(0).normal(0, 0.02, (100, 100)),  # none is zero
+        np.round(np.random.default_rng(0).normal(0, 10, (100, 100))),  # few values
+        np.zeros((10, 10)),
+    ],
+)
+def test_nothing_is_said_of_what_lies_beside_zero_where_it_is_no_edge(weights: np.ndarray, tmp_path: Path) -> None:
+    assert measured(tmp_path, stored(weights)).beside_zero == ()
+
+
+def test_the_end_of_a_format_is_no_edge(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).normal(0, 1e-6, (100, 100))
+    assert measured(tmp_path, stored(weights, Dtype.F16)).beside_zero == ()

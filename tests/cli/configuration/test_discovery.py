@@ -12,7 +12,7 @@ from jaynes_audit.cli.configuration.options import Options
 from jaynes_audit.cli.configuration.settings import Settings
 
 NOTE = 'fail-on = "note"\n'
-STRANGER = '[[ignore]]\nrule = "JN"\ntensor = "*"\nreason = "nothing to see here"\n'
+STRANGER = '[[ignore]]\nrule = "JN1"\ntensor = "*"\nreason = "nothing to see here"\n'
 
 
 @pytest.fixture
