@@ -5,13 +5,15 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from jaynes_audit.analyzers.audit import Audit, LeftOutReason
-from jaynes_audit.analyzers.baseline.drift import counterparts, drift, unexpected_dtypes
-from jaynes_audit.analyzers.baseline.entry import STATISTICS, Baseline, Entry, Known, StoredBaseline
+from jaynes_audit.analyzers.baseline.drift import changed_layers, counterparts, drift, unexpected_dtypes
+from jaynes_audit.analyzers.baseline.entry import STATISTICS, Baseline, Known, StoredBaseline
 from jaynes_audit.analyzers.baseline.keeping import known_of
-from jaynes_audit.analyzers.rules import Finding, Status
+from jaynes_audit.analyzers.rules import RULES, Finding, Level, Status
 from jaynes_audit.analyzers.rules.hygiene import EXPIRED_IGNORE, STALE_BASELINE, UNUSED_IGNORE
 from jaynes_audit.analyzers.rules.policy import Ignore, Policy
 from jaynes_audit.analyzers.verdict import findings_of, worst_first
+
+ERRORS = frozenset(rule.code for rule in RULES if rule.level is Level.ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +66,17 @@ def _against(held: Held, audit: Audit, policy: Policy) -> Iterator[Finding]:
 
 
 def _known(held: Held) -> frozenset[Known]:
-    """What the baseline's model had already, by the names that its layers have now."""
+    """What the baseline's model had already, by the names that its layers have now.
+
+    Of weights that changed, one NaN that was known may have become many; milder findings outlast training.
+    """
     known = held.against.baseline.known
-    names = counterparts(held.against.baseline, held.now) if known else {}
-    before = {each.name: each for each in held.against.baseline.entries}
-    now = {each.name: each for each in held.now.entries}
-    return frozenset(
-        replace(each, subject=names.get(each.subject, each.subject))
-        for each in known
-        if not _is_worse(before.get(each.subject), now.get(names.get(each.subject, "")))
-    )
-
-
-def _is_worse(before: Entry | None, now: Entry | None) -> bool:
-    """Whether a layer has more weights that are no number, or zero, than when its findings were approved."""
-    return before is not None and now is not None and (now.not_finite > before.not_finite or now.zero > before.zero)
+    if not known:
+        return frozenset()
+    names = counterparts(held.against.baseline, held.now)
+    changed = changed_layers(held.against.baseline, held.now)
+    renamed = [replace(each, subject=names.get(each.subject, each.subject)) for each in known]
+    return frozenset(each for each in renamed if not (each.rule in ERRORS and each.subject in changed))
 
 
 def _with_status(finding: Finding, policy: Policy, *, today: date, is_known: bool) -> Finding:

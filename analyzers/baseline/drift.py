@@ -1,18 +1,19 @@
 """Baseline, model now -> findings: what changed that should not have."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from jaynes_audit.analyzers.audit import TIEABLE, Audit
 from jaynes_audit.analyzers.baseline.diagnosis import Copies, diagnosis, misplaced, relative_change
 from jaynes_audit.analyzers.baseline.entry import QUANTILE_PROBABILITIES, Baseline, Entry
-from jaynes_audit.analyzers.baseline.sameness import CELL, MANTISSA_BITS, Sameness, sameness
+from jaynes_audit.analyzers.baseline.sameness import CELL, MANTISSA_BITS, Sameness, is_turned, sameness
 from jaynes_audit.analyzers.checkpoints.quoted import quoted
 from jaynes_audit.analyzers.comparison.matching import MatchedBy, match_layers
 from jaynes_audit.analyzers.comparison.subject import Subject
 from jaynes_audit.analyzers.distributions.moments import NotFitted
+from jaynes_audit.analyzers.roles import Role
 from jaynes_audit.analyzers.rules import (
     COMMON_RESCALE,
     EXTRA_TENSOR,
@@ -39,6 +40,7 @@ SIDES = ("the baseline", "this model")
 MOST_NAMES_SHARED = 0.5  # above it a layer of another name was renamed by itself, below it all were
 NEARLY_ALL = 0.9
 FEWEST = 3  # of two layers nothing is said together
+SAME_CONVENTION = 0.25  # relative: a root mean square read from seventeen quantiles is off by as much
 TENFOLD = 10  # times the share of the baseline, for JN106
 NO_LAW = NotFitted("nothing could be fitted in one of the two")
 NO_ERROR = NotFitted("too few rows to tell an error")
@@ -76,7 +78,7 @@ def drift(before: Baseline, now: Baseline, policy: Policy, *, target: str, is_wh
     copies = Copies(before.entries)
     found = [
         *(_missing(matched, now) if is_whole else ()),
-        *_extra(matched, before),
+        *_extra(matched, before, policy.expect),
         *_dtypes(matched.pairs, policy.expect, target),
         *_unchanged(matched.pairs, policy.expect),
         *_underflows(matched.pairs, policy),
@@ -107,6 +109,11 @@ def counterparts(before: Baseline, now: Baseline) -> dict[str, str]:
     return {old.name: new.name for old, new, _ in _counterparts(before, now)}
 
 
+def changed_layers(before: Baseline, now: Baseline) -> frozenset[str]:
+    """Name the layers, as they are called now, that hold other weights than in the baseline."""
+    return frozenset(pair.now.name for pair in _matched(before, now).pairs if pair.sameness is Sameness.CHANGED)
+
+
 def _counterparts(before: Baseline, now: Baseline) -> list[tuple[Entry, Entry, bool]]:
     """Pair the layers, and say of each pair whether it is told by its role alone.
 
@@ -124,7 +131,7 @@ def _matched(before: Baseline, now: Baseline) -> _Matched:
     pairs = [_pair(old, new, by_role=by_role) for old, new, by_role in _counterparts(before, now)]
     names_before, names_now = {pair.before.name for pair in pairs}, {pair.now.name for pair in pairs}
     return _Matched(
-        pairs=tuple(_without_conventions(pairs)),
+        pairs=tuple(_without_conventions(_of_one_orientation(pairs))),
         missing=tuple(each for each in before.entries if each.name not in names_before),
         extra=tuple(each for each in now.entries if each.name not in names_now),
     )
@@ -134,6 +141,26 @@ def _pair(before: Entry, now: Entry, *, by_role: bool) -> _Pair:
     return _Pair(before=before, now=now, by_role=by_role, sameness=sameness(before, now, by_role=by_role))
 
 
+def _of_one_orientation(pairs: Sequence[_Pair]) -> list[_Pair]:
+    """Call a matrix changed that is turned round where most of its role are not, or the other way about.
+
+    Another file format turns all matrices of a role, or none.
+    """
+    turned: defaultdict[Role, Counter[bool]] = defaultdict(Counter)
+    ways = {pair.now.name: is_turned(pair.before, pair.now) for pair in pairs if pair.by_role}
+    for pair in pairs:
+        way = ways.get(pair.now.name)
+        if way is not None:
+            turned[pair.before.role][way] += 1
+    usual = {role: votes.most_common(1)[0][0] for role, votes in turned.items()}
+    return [
+        replace(pair, sameness=Sameness.CHANGED)
+        if ways.get(pair.now.name) not in {None, usual.get(pair.before.role)}
+        else pair
+        for pair in pairs
+    ]
+
+
 def _without_conventions(pairs: Sequence[_Pair]) -> Iterator[_Pair]:
     """Take the vectors of a role for the same where another file format keeps all of them in another way.
 
@@ -141,11 +168,37 @@ def _without_conventions(pairs: Sequence[_Pair]) -> Iterator[_Pair]:
     """
     vectors = [pair for pair in pairs if pair.by_role and not pair.before.fan_in]
     together = Counter(pair.before.role for pair in vectors)
-    other = Counter(pair.before.role for pair in vectors if pair.sameness is Sameness.CHANGED)
+    other = Counter(pair.before.role for pair in vectors if _is_convention(pair))
     for pair in pairs:
         role = pair.before.role
         is_convention = pair.by_role and not pair.before.fan_in and other[role] == together[role] > 1
         yield replace(pair, sameness=Sameness.ROUNDED) if is_convention else pair
+
+
+def _is_convention(pair: _Pair) -> bool:
+    """Whether a vector is stored less one, or as its logarithm, as far as its root mean square tells."""
+    if pair.sameness is not Sameness.CHANGED or pair.before.role is Role.BIAS:
+        return False
+    ways = ((pair.before, pair.now), (pair.now, pair.before))
+    return any(
+        math.isclose(predicted, other.rms, rel_tol=SAME_CONVENTION)
+        for one, other in ways
+        for predicted in _in_other_conventions(one)
+    )
+
+
+def _in_other_conventions(entry: Entry) -> tuple[float, ...]:
+    """The root mean squares that positive gains would have less one, and as logarithms; none of others."""
+    if entry.law is None or entry.negative or entry.zero:
+        return ()
+    probabilities = [0.0, *QUANTILE_PROBABILITIES, 1.0]
+    shares = [(after - before) / 2 for before, after in zip(probabilities, probabilities[2:], strict=False)]
+    logs = entry.law.quantiles
+    total = sum(shares)
+    return tuple(
+        math.sqrt(sum(share * value**2 for share, value in zip(shares, values, strict=True)) / total)
+        for values in ([math.expm1(log) for log in logs], logs)
+    )
 
 
 def _subject(entry: Entry) -> Subject:
@@ -179,16 +232,25 @@ def _missing(matched: _Matched, now: Baseline) -> Iterator[Finding]:
         yield MISSING_TENSOR.finding(entry.name, f"not in {SIDES[1]}{where}")
 
 
-def _extra(matched: _Matched, before: Baseline) -> Iterator[Finding]:
+def _extra(matched: _Matched, before: Baseline, expect: Expectation) -> Iterator[Finding]:
     """The layers that are new, but for one that is another's twin and was not stored by itself before."""
     known = {pair.now.content for pair in matched.pairs if pair.now.role in TIEABLE}
     names = {each.content: each.name for each in reversed(before.entries)}
+    has_head = any(each.role is Role.HEAD for each in before.entries)
+    tied = set() if has_head else {_shape(each) for each in before.entries if each.role is Role.EMBEDDING}
     for entry in matched.extra:
         if entry.role in TIEABLE and entry.content in known:
+            continue
+        if entry.role is Role.HEAD and _shape(entry) in tied and not expect.allows_change(entry.name):
+            yield WEIGHTS_CHANGED.finding(entry.name, f"in {SIDES[0]} the head was the embedding, and this is not")
             continue
         name = names.get(entry.content)
         where = f"; it has the very content of {quoted(name)} there" if name else ""
         yield EXTRA_TENSOR.finding(entry.name, f"not in {SIDES[0]}{where}")
+
+
+def _shape(entry: Entry) -> tuple[int, int]:
+    return entry.rows, entry.columns
 
 
 def _dtypes(pairs: Sequence[_Pair], expect: Expectation, target: str) -> Iterator[Finding]:
@@ -250,9 +312,12 @@ def _of_changes(pairs: Sequence[_Pair], copies: Copies, policy: Policy, target: 
     changes = list(map(_change, pairs))
     rescaling = common_rescaling(changes, policy.thresholds) if policy.asks(COMMON_RESCALE) else None
     rescaled = rescaling.names if rescaling else frozenset()
+    explained: set[str] = set()
     if rescaling:
-        yield COMMON_RESCALE.finding(target, rescaling.sentence)
-    explained = set(rescaled)
+        finding = COMMON_RESCALE.finding(target, rescaling.sentence)
+        yield finding
+        if _fails(finding, policy):
+            explained.update(rescaled)
     for rule in CHANGE_RULES:
         if rule is dtype_changed or not policy.asks(rule):
             continue
@@ -261,10 +326,15 @@ def _of_changes(pairs: Sequence[_Pair], copies: Copies, policy: Policy, target: 
             if sentence and not (rule is scale_drift and change.name in rescaled):
                 finding = rule.finding(change.name, sentence)
                 yield finding
-                if policy.level_of(finding) is Level.ERROR and not any(each.covers(finding) for each in policy.ignores):
+                if _fails(finding, policy):
                     explained.add(change.name)
     if policy.asks(WEIGHTS_CHANGED):
         yield from _changed(pairs, explained, copies, policy, target)
+
+
+def _fails(finding: Finding, policy: Policy) -> bool:
+    """Whether a finding is an error that nobody ignores, so that nothing more need be said of its subject."""
+    return policy.level_of(finding) is Level.ERROR and not any(each.covers(finding) for each in policy.ignores)
 
 
 def _changed(

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -78,7 +79,13 @@ def baseline_of(audit: Audit, keeper: Keeper, findings: Iterable[Finding] = ()) 
 
     `keeper` has heard the audit. Of the findings those that the model has by itself become known ones.
     """
-    entries = {entry.name: entry for entry in (entry_of(layer, keeper.of(layer.name)) for layer in audit)}
+    entries: dict[str, Entry] = {}
+    # Parts of fused tensors first: a tensor that is called as a part is must not stand for it.
+    for layer in sorted(audit, key=lambda layer: layer.name == layer.tensor):
+        entry = entry_of(layer, keeper.of(layer.name))
+        while entry.name in entries:
+            entry = replace(entry, name=f"{entry.name}+")
+        entries[entry.name] = entry
     known = {known_of(each, audit.target) for each in findings if each.rule not in NEVER_KNOWN}
     return Baseline(
         model=text(model_name(audit.target)),

@@ -115,11 +115,12 @@ def rounding_between(before: Entry, now: Entry) -> Rounding:
 def _rounding_of(entry: Entry) -> Rounding:
     if entry.dtype in MANTISSA_BITS:
         dtype = Dtype(entry.dtype)
-        bits = max(0, MANTISSA_BITS[dtype] - entry.unused_bits)
+        # No format that weights go through is coarser than bf16; fewer bits are left of a few values by chance only.
+        bits = max(min(MANTISSA_BITS[Dtype.BF16], MANTISSA_BITS[dtype]), MANTISSA_BITS[dtype] - entry.unused_bits)
         if dtype is Dtype.F16 and entry.subnormal:  # these use the low bits of what was bf16 before
             bits = min(bits, MANTISSA_BITS[Dtype.BF16])
         # Values of fp16 in a wider format are rounded to its steps too.
-        through_fp16 = bits <= MANTISSA_BITS[Dtype.F16] and dtype in {Dtype.F32, Dtype.F64}
+        through_fp16 = bits <= MANTISSA_BITS[Dtype.F16] and dtype in {Dtype.BF16, Dtype.F32, Dtype.F64}
         return Rounding(relative=2.0 ** -(bits + 1), step=HALF_STEP if through_fp16 else SMALLEST.get(dtype, 0.0))
     digit = QUANTISED_BITS.search(entry.dtype)
     bits = int(digit[0]) if digit else USUAL_QUANTISED_BITS
@@ -190,6 +191,19 @@ def _same_places(before: Entry, now: Entry, *, by_role: bool) -> bool:
         return probe_change(before.probe, now.probe, "rows", "columns") <= tolerance
     axes = ("columns",) if before.role in REORDERED_ROWS else ("rows", "columns")
     return any(probe_change(before.probe, probe, *axes) <= tolerance for probe in (now.probe, now.probe.transposed))
+
+
+def is_turned(before: Entry, now: Entry) -> bool | None:
+    """Whether a matrix is the transpose of what it was; None where its shape and its probe do not tell."""
+    if before.rows != before.columns:
+        shape = now.rows, now.columns
+        return {(before.rows, before.columns): False, (before.columns, before.rows): True}.get(shape)
+    if before.probe is None or now.probe is None:
+        return None
+    # The rows of queries and keys may be in another order, so where they are cannot be asked of their rows.
+    plain = probe_change(before.probe, now.probe, "columns")
+    turned = probe_change(before.probe, now.probe.transposed, "columns")
+    return None if plain == turned else turned < plain
 
 
 def probe_tolerance(before: Entry, now: Entry) -> float:

@@ -104,6 +104,7 @@ def updated(before: Baseline, now: Baseline, findings: Iterable[Finding], accept
     approved = frozenset(accepted)
     left = [each for each in differences if each not in approved]
     remaining = tuple(each for each in left if (each.rule in told if each.rule else codes[each.name]))
+    told_of = frozenset(remaining)
     layers = {each.name for each in accepted if not each.rule}
     findings_changed = {Known(rule=each.rule, subject=each.name) for each in accepted if each.rule}
     source = before if left else now
@@ -116,7 +117,7 @@ def updated(before: Baseline, now: Baseline, findings: Iterable[Finding], accept
         ),
         accepted=accepted,
         remaining=remaining,
-        untold=tuple(each for each in left if each not in set(remaining)),
+        untold=tuple(each for each in left if each not in told_of),
     )
 
 

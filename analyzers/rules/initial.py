@@ -103,12 +103,12 @@ def untouched_initialisation(audit: Audit, _: Callable[[str], Thresholds]) -> It
     What to do: find out whether the training step had it; a pooler or a head that nobody uses is often left so.
     Example: pooler.dense.weight: has the law of a normal initialiser, of 39 matrices no other has
     """
-    drawn = [(layer.name, law) for layer in audit if (law := initialiser_of(layer))]
+    judged = [layer for layer in audit if min(layer.rows, layer.columns) >= LEAST_SIDE]
+    drawn = [(layer.name, law) for layer in judged if (law := initialiser_of(layer))]
     if drawn:
         (name, law), names = drawn[0], [name for name, _ in drawn]
-        total = sum(min(layer.rows, layer.columns) >= LEAST_SIDE for layer in audit)
         more = f"so have {listed(names[1:], most=MOST_NAMED)}" if names[1:] else "no other has"
-        yield name, f"has the law of a {law.name} initialiser; of {total:,} matrices {more}"
+        yield name, f"has the law of a {law.name} initialiser; of {len(judged):,} matrices {more}"
 
 
 @model_rule("JN113", "block-at-initialisation", Level.WARNING, precision=Precision.HIGH)

@@ -179,7 +179,8 @@ def _is_lost(odd: Odd) -> bool:
     """Whether no design lacks this: a network begins and ends with odd blocks, and stages may leave out modules."""
     if odd.is_certain and not odd.extra:
         return not odd.in_a_stage or all(_has_company(name, odd.block) for name in odd.missing)
-    if odd.is_one_of_few and len(odd.missing) > 1:
+    borrows = {odd.elsewhere[name].role for name in odd.missing} >= {Role.ATTENTION_K, Role.ATTENTION_V}
+    if borrows or (odd.is_one_of_few and len(odd.missing) > 1):  # the keys and values of the block before
         return False
     instead = {_part(name) for name in odd.extra}
     return all(_part(name) not in instead and _is_needed(name, odd) for name in odd.missing)

@@ -23,12 +23,12 @@ def rounded(weights: Weights, dtype: Dtype) -> Weights:
     return decoded(encoded(weights, dtype), dtype).astype(np.float32)
 
 
-def normal(seed: int = 0, number: int = 50_000) -> Weights:
+def normal(seed: int = 0, number: int = 48_000) -> Weights:
     return np.random.default_rng(seed).normal(0, 0.02, number)
 
 
 def heavy_tailed(seed: int = 0) -> Weights:
-    return np.random.default_rng(seed).standard_t(3, 50_000) * 0.01
+    return np.random.default_rng(seed).standard_t(3, 48_000) * 0.01
 
 
 @pytest.mark.parametrize("dtype", NARROW)
@@ -72,13 +72,13 @@ HEALTHY: dict[str, Callable[[Dtype], Weights]] = {
     "average of two unlike models": lambda dtype: (rounded(normal(), dtype) + rounded(normal(1), dtype)) / 2,
     "merge of a small change": lambda dtype: rounded(normal(), dtype) + 0.01 * normal(1),
     "a factor for each column": lambda dtype: (
-        rounded(normal(), dtype).reshape(-1, 50) * np.linspace(0.8, 1.2, 50)
+        rounded(normal(), dtype).reshape(-1, 64) * np.linspace(0.8, 1.2, 64)
     ).ravel(),
     "integers of 8 bits": in_groups(8, 32),
     "integers of 4 bits": in_groups(4, 64),
-    "one scale for all": in_groups(8, 50_000),
-    "few values, evenly spaced": lambda _: np.random.default_rng(3).integers(-128, 128, 50_000) * 0.3 / 128,
-    "one value for most": lambda _: np.where(np.arange(50_000) % 10, 0.02, normal()),
+    "one scale for all": in_groups(8, 48_000),
+    "few values, evenly spaced": lambda _: np.random.default_rng(3).integers(-128, 128, 48_000) * 0.3 / 128,
+    "one value for most": lambda _: np.where(np.arange(48_000) % 10, 0.02, normal()),
     "pruned": lambda _: np.where(np.abs(normal()) > 0.02, normal(), 0),
 }
 

@@ -278,9 +278,10 @@ def test_a_mask_of_greatest_numbers_is_no_runaway(tmp_path: Path) -> None:
     assert "JN111" not in {each.rule for each in findings(tmp_path, stored(mask), "model.table.weight")}
 
 
-def test_the_factor_of_a_second_rounding_is_told(tmp_path: Path) -> None:
-    (finding,) = findings(tmp_path, rescaled(1.05, Dtype.BF16))
-    assert "multiplied by 1.05 or 0.525, " in finding.sentence
+@pytest.mark.parametrize(("factor", "told"), [(1.05, "1.05"), (0.9, "0.9"), (-2.1, "1.05")])
+def test_the_factor_of_a_second_rounding_is_told(factor: float, told: str, tmp_path: Path) -> None:
+    (finding,) = findings(tmp_path, rescaled(factor, Dtype.BF16))
+    assert f"BF16 weights were multiplied by {told}, or a power of two times that" in finding.sentence
 
 
 def test_padded_precision_is_told_once_of_a_model_and_only_where_most_of_it_is_padded(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from jaynes_audit.analyzers.baseline.diagnosis import relative_change
 from jaynes_audit.analyzers.baseline.entry import Entry
 from jaynes_audit.analyzers.baseline.sameness import Sameness, sameness
 from jaynes_audit.analyzers.dtypes import Dtype
+from jaynes_audit.analyzers.rules import Level
 from tests.support.baselines import USUAL, Weights, baseline_at, measured, told
 
 NAME = "model.layers.0.mlp.up_proj.weight"
@@ -136,3 +137,30 @@ def test_gains_that_a_format_keeps_in_another_way_are_no_other_gains(tmp_path: P
     one["model.layers.1.input_layernorm.weight"] *= 1.05
     found = told(before, baseline_at(as_gguf(tmp_path / "model.gguf", one, "F32")), USUAL)
     assert [(each.rule, each.subject) for each in found] == [("JN407", "blk.1.attn_norm.weight")]
+
+
+@pytest.mark.parametrize("garbled", ["random", "ones"])
+def test_gains_that_are_others_in_every_block_are_no_convention(garbled: str, tmp_path: Path) -> None:
+    before, rng = measured(tmp_path, llama()), np.random.default_rng(7)
+    others = llama()
+    for name, values in others.items():
+        if values.ndim == 1:
+            others[name] = np.ones_like(values) if garbled == "ones" else rng.normal(size=values.shape)
+    found = told(before, baseline_at(as_gguf(tmp_path / "model.gguf", others, "F32")), USUAL)
+    assert any(each.level is Level.ERROR for each in found)
+
+
+def test_one_matrix_that_is_turned_round_in_another_format_is_told(tmp_path: Path) -> None:
+    before, turned = measured(tmp_path, llama()), llama()
+    name = "model.layers.1.self_attn.v_proj.weight"
+    turned[name] = np.ascontiguousarray(turned[name].T)
+    found = told(before, baseline_at(as_gguf(tmp_path / "model.gguf", turned, "F32")), USUAL)
+    assert {each.subject for each in found} == {"blk.1.attn_v.weight"}
+
+
+def test_signs_alone_of_float32_are_no_rounding_of_it(tmp_path: Path) -> None:
+    weights = llama()
+    before = measured(tmp_path, weights)
+    for name in [NAME, NAME.replace("up_proj", "down_proj")]:
+        flat = weights | {name: np.sign(weights[name]).astype(np.float32) * np.float32(0.03125)}
+        assert any(each.level is Level.ERROR for each in told(before, measured(tmp_path, flat), USUAL))

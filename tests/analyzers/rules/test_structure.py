@@ -394,6 +394,9 @@ HEALTHY: dict[str, Shapes] = {
     "the last blocks share their keys (Gemma 3n)": {
         name: shape for name, shape in LLAMA.items() if ".k_proj." not in name or name.split(".")[2] in "012345"
     },
+    "the last block alone shares its keys": {
+        name: shape for name, shape in LLAMA.items() if "7.self_attn.k_" not in name and "7.self_attn.v_" not in name
+    },
     "every block has a width of its own (OpenELM)": {
         name: (shape[0] + 8 * int(name.split(".")[2]), *shape[1:]) if ".mlp." in name else shape
         for name, shape in LLAMA.items()
