@@ -1,5 +1,6 @@
 """Layer and its sketch -> MeasuredLayer -> LayerAudit: all that is kept of one weight matrix."""
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -409,12 +410,19 @@ def _relative_fourth_moment(histogram: Histogram) -> float:
     return float(np.sqrt(np.dot(squares**2, magnitudes.tallies)) / np.dot(squares, magnitudes.tallies))
 
 
+WIDER_BITS = 29  # that a float64 has in its mantissa beyond a float32
 # Mantissa bits that a code on the grid has, beside the low half of a float32.
 CODE_MANTISSA_BITS = {Dtype.F16: 10, Dtype.BF16: 7, Dtype.F32: 7}
 
 
 def _unused_bits(histogram: Histogram) -> int:
-    """Low mantissa bits that are zero in all weights; of formats other than these three nothing is said: 0."""
+    """Low mantissa bits that are zero in all weights; of other formats than these and float64 nothing is said: 0.
+
+    A float64 is looked at as its nearest float32, so bits are only told where that has unused ones.
+    """
+    if histogram.dtype is Dtype.F64:
+        of_float32 = _unused_bits(dataclasses.replace(histogram, dtype=Dtype.F32))
+        return of_float32 + WIDER_BITS if of_float32 else 0
     mantissa = CODE_MANTISSA_BITS.get(histogram.dtype)
     if mantissa is None:
         return 0

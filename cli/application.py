@@ -26,8 +26,9 @@ app = typer.Typer(
 app.command("audit")(audit)
 app.command("compare")(compare)
 app.command("gate")(gate)
-app.add_typer(baseline_app, name="baseline")
-app.add_typer(config_app, name="config")
+GROUPS = {"baseline": baseline_app, "config": config_app}
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
 app.command("rule")(rule)
 app.command("render")(render)
 app.command("sample")(sample)
@@ -69,10 +70,9 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def _used(arguments: Sequence[str]) -> str:
     """The command that was used, as far as it is one: its help tells how it is meant."""
-    groups = {group.name: group.typer_instance for group in app.registered_groups}
     first, second = (*arguments[:2], "", "")[:2]
-    if first in groups:
-        inner = {command.name for command in groups[first].registered_commands} if groups[first] else set()
+    if first in GROUPS:
+        inner = {command.name for command in GROUPS[first].registered_commands}
         return " ".join(["jaynes", first, *([second] if second in inner else [])])
     commands = {command.name for command in app.registered_commands}
     return " ".join(["jaynes", *([first] if first in commands else [])])

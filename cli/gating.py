@@ -15,6 +15,7 @@ from jaynes_audit.cli.configuration.settings import Settings
 from jaynes_audit.cli.exit_codes import FailOn
 from jaynes_audit.cli.outputs import Output
 
+
 def settings_for(options: Options) -> Settings:
     """Gather what holds for this run. Raises UsageError."""
     return settings_of(options, os.environ, Path.cwd())

@@ -9,6 +9,7 @@ from jaynes_audit.analyzers.audit import Audit
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.dtypes import Dtype
 from jaynes_audit.analyzers.layer_audit import LayerAudit
+from jaynes_audit.analyzers.misreading import NARROW
 from jaynes_audit.analyzers.rescaling import NOT_RESCALED
 from jaynes_audit.analyzers.roles import Role
 from jaynes_audit.analyzers.roles.role import GAINS_AND_BUFFERS, LOOKED_UP
@@ -55,6 +56,7 @@ LEAST_WEIGHTS = (
 # Of the vectors of trained networks, the most prominent weight that was measured is 30 times as large as the rest.
 RUNAWAY_PROMINENCE = 1e4
 RUNAWAY_MAGNITUDE = 100.0
+OF_ONE_SIZE = 0.9  # of sigma lies between rows or columns; of independent bits 1 / sqrt(columns) of it does
 BEYOND_WEIGHTS = 1e10
 END_OF_RANGE_BY_FAULT = 1  # more weights with the greatest number of their format are a mask
 
@@ -135,7 +137,8 @@ def dead_rows(layer: LayerAudit, limits: Thresholds) -> str | None:
     Example: model.layers.3.self_attn.q_proj.weight: 128 of 4,096 rows are zero
     """
     scales, counts = layer.scales, layer.counts
-    if isinstance(scales, NotFitted) or not _may_be_judged_by_zeros(layer):
+    # Rows of NaN have no sum of squares either, and of them JN101 speaks.
+    if isinstance(scales, NotFitted) or counts.nan + counts.infinite or not _may_be_judged_by_zeros(layer):
         return None
     columns = counts.weights // layer.rows  # of complex weights two each
     sides = (("rows", scales.zero_rows, layer.rows), ("columns", scales.zero_columns, columns))
@@ -266,6 +269,8 @@ def misread_format(layer: LayerAudit, _: Thresholds) -> str | None:
     """
     if not layer.misread or layer.codes or not _is_matrix(layer) or layer.role in GAINS_AND_BUFFERS:
         return None
+    if _is_of_one_size_by_rows(layer):
+        return None
     sigma = "" if isinstance(layer.fit, NotFitted) else f"sigma is {layer.fit.moments.log_sigma:.2g} and "
     return f"read as {layer.dtype}, {sigma}|w| is at most {layer.largest:.2g}; the bits look like {layer.misread}"
 
@@ -290,6 +295,15 @@ def rounded_twice(layer: LayerAudit, _: Thresholds) -> str | None:
 def _may_be_judged_by_zeros(layer: LayerAudit) -> bool:
     may_hold_zeros = layer.role in ZERO_BY_DESIGN | GAINS_AND_BUFFERS or not layer.largest
     return _is_matrix(layer) and layer.counts.weights >= LEAST_JUDGED and not may_hold_zeros
+
+
+def _is_of_one_size_by_rows(layer: LayerAudit) -> bool:
+    """Whether magnitudes differ from row to row or from column to column only, as binary weights with scales do."""
+    scales, fit = layer.scales, layer.fit
+    if isinstance(scales, NotFitted) or isinstance(fit, NotFitted):
+        return False
+    sigma = fit.moments.log_sigma
+    return sigma < NARROW and max(scales.row_log_sd, scales.column_log_sd) > OF_ONE_SIZE * sigma
 
 
 def _is_matrix(layer: LayerAudit) -> bool:
