@@ -53,7 +53,8 @@ def wrapper_residue(audit: Audit, _: Callable[[str], Thresholds]) -> Iterator[tu
             found[UNMERGED].append((layer.tensor, layer.tensor.rpartition(".lora_")[1].strip(".")))
     for what, of_kind in found.items():
         name, word = of_kind[0]
-        yield name, f"its name tells of {what} ({len(of_kind):,} tensors, by {quoted(word)})"
+        tensors = "1 tensor" if len(of_kind) == 1 else f"{len(of_kind):,} tensors"
+        yield name, f"its name tells of {what} ({tensors}, by {quoted(word)})"
 
 
 def _residues(name: str) -> Iterator[tuple[str, str]]:

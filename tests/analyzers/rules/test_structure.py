@@ -257,7 +257,7 @@ def test_a_config_that_says_nothing_contradicts_nothing(config: dict[str, object
 def test_a_residue_is_told(name: str, what: str) -> None:
     (finding,) = found(wrapper_residue, network({name: (4, 4), "head.weight": (4, 4)}))
     assert finding.subject == name
-    assert f"its name tells of {what} (1 tensors" in finding.sentence
+    assert f"its name tells of {what} (1 tensor," in finding.sentence
 
 
 ADAPTER = {"fc.lora_A.weight": (2, 8), "fc.lora_B.weight": (8, 2)}
