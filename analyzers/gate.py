@@ -11,6 +11,7 @@ from jaynes_audit.analyzers.baseline.keeping import known_of
 from jaynes_audit.analyzers.rules import RULES, Finding, Level, Status
 from jaynes_audit.analyzers.rules.hygiene import EXPIRED_IGNORE, STALE_BASELINE, UNUSED_IGNORE
 from jaynes_audit.analyzers.rules.policy import Ignore, Policy
+from jaynes_audit.analyzers.rules.values import rounded_twice
 from jaynes_audit.analyzers.verdict import findings_of, worst_first
 
 ERRORS = frozenset(rule.code for rule in RULES if rule.level is Level.ERROR)
@@ -29,7 +30,7 @@ def judge(audit: Audit, policy: Policy, held: Held | None, *, today: date) -> tu
 
     What the baseline's model had already is baselined; what an ignore of the policy covers is ignored until its day.
     """
-    found = [*findings_of(audit, policy)]
+    found = _of_itself(audit, policy, held)
     found += _against(held, audit, policy) if held else unexpected_dtypes(audit, policy)
     known = _known(held) if held else frozenset()
     return worst_first(
@@ -50,6 +51,20 @@ def about_the_run(policy: Policy, findings: Iterable[Finding], *, today: date, i
             if each.rule in policy.on
         ]
     )
+
+
+def _of_itself(audit: Audit, policy: Policy, held: Held | None) -> list[Finding]:
+    """What is found in a model by itself.
+
+    Of weights that are those of the baseline it is no news that they were rounded before: a cast shows it, as it shows
+    that weights which began in 16 bits have only decayed since.
+    """
+    found = findings_of(audit, policy)
+    if not held or not any(each.rule == rounded_twice.code for each in found):
+        return [*found]
+    same = {*counterparts(held.against.baseline, held.now).values()}
+    same -= changed_layers(held.against.baseline, held.now)
+    return [each for each in found if each.rule != rounded_twice.code or each.subject not in same]
 
 
 def _against(held: Held, audit: Audit, policy: Policy) -> Iterator[Finding]:

@@ -145,3 +145,15 @@ def test_no_ignore_is_called_unused_where_not_everything_was_looked_at() -> None
 def test_nothing_is_said_of_ignores_by_rules_that_are_off() -> None:
     decided = policy(ignore(rule="JN102"))
     assert run_of(replace(decided, on=decided.on - {"JN901"}), TODAY) == []
+
+
+# ---- weights that were rounded before
+
+
+def test_that_weights_were_rounded_twice_is_no_news_of_the_very_weights_of_the_baseline() -> None:
+    twice = audit(replace(layer(NAN), rescaled_by=1.1))
+    assert [each.rule for each in judge(twice, USUAL_POLICY, None, today=TODAY)] == ["JN114"]
+    assert judge(twice, USUAL_POLICY, held(twice), today=TODAY) == ()
+    other = held(audit(replace(layer(NAN), content="0" * 32)))
+    among = judge(twice, USUAL_POLICY, Held(against=other.against, now=held(twice).now), today=TODAY)
+    assert "JN114" in {each.rule for each in among}
