@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -359,13 +359,18 @@ def _beside_zero(magnitudes: Magnitudes, counts: WeightCounts) -> tuple[int, ...
     return tuple(np.bincount(quarters, weights=tallies, minlength=4).astype(int).tolist())
 
 
+def _alike(wanted: Sequence[bool], sketches: Sequence[Sketch]) -> Iterable[list[int]]:
+    """The places of those sketches that are wanted, in groups of one extent: arithmetic on a group costs one call."""
+    alike: dict[Extent, list[int]] = defaultdict(list)
+    for index, (is_wanted, each) in enumerate(zip(wanted, sketches, strict=True)):
+        if is_wanted:
+            alike[each.extent].append(index)
+    return alike.values()
+
+
 def _scales(sketches: Sequence[Sketch]) -> list[Scales | NotFitted]:
     scales: list[Scales | NotFitted] = [NotFitted("no rows and columns of their own")] * len(sketches)
-    alike: dict[Extent, list[int]] = defaultdict(list)
-    for index, each in enumerate(sketches):
-        if each.extent.scaled:
-            alike[each.extent].append(index)
-    for indices in alike.values():
+    for indices in _alike([each.extent.scaled for each in sketches], sketches):
         of_rows = _log_sds(np.stack([sketches[index].row_squares for index in indices]))
         of_columns = _log_sds(np.stack([sketches[index].column_squares for index in indices]))
         for index, (row_log_sd, zero_rows), (column_log_sd, zero_columns) in zip(
@@ -380,11 +385,7 @@ def _scales(sketches: Sequence[Sketch]) -> list[Scales | NotFitted]:
 def probes_of(sketches: Sequence[Sketch]) -> list[Probe | NotFitted]:
     """Give the probe of every matrix whose rows and columns have sums of squares of their own."""
     probes: list[Probe | NotFitted] = [NotFitted("no rows and columns of their own")] * len(sketches)
-    alike: dict[Extent, list[int]] = defaultdict(list)
-    for index, each in enumerate(sketches):
-        if each.row_squares.size:
-            alike[each.extent].append(index)
-    for indices in alike.values():
+    for indices in _alike([each.row_squares.size > 0 for each in sketches], sketches):
         of_rows = projected(np.stack([sketches[index].row_squares for index in indices]))
         of_columns = projected(np.stack([sketches[index].column_squares for index in indices]))
         for index, rows, columns in zip(indices, of_rows.tolist(), of_columns.tolist(), strict=True):
