@@ -2,14 +2,13 @@
 
 import fnmatch
 import math
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
+from fractions import Fraction
 from typing import Protocol
 
 from jaynes_audit.analyzers.anatomy import Anatomy, VarianceShares, variance_shares
@@ -35,6 +34,7 @@ from jaynes_audit.analyzers.layer_audit import (
     unjudged,
 )
 from jaynes_audit.analyzers.layer_verdict import looks_lognormal
+from jaynes_audit.analyzers.memory import held_bytes, is_streamed, thread_bytes, threads_within, usual_threads
 from jaynes_audit.analyzers.pieces import (
     Dissected,
     Dissection,
@@ -52,7 +52,6 @@ from jaynes_audit.analyzers.sketch.histogram import Histogram, Magnitudes, Pool
 from jaynes_audit.analyzers.sketch.sketch import Sketch
 
 NOISE_SEED = 0  # of the Gaussian noise beside a histogram: the same report every time
-CONNECTIONS = 6  # to a server at once; more hold more memory and do not go faster
 RANKED_TOGETHER = 32  # layers; array arithmetic on one alone would cost seven times as much
 HALF = 0.5  # the report says what its conclusions are at half the criterion, so matrices down to there are judged
 
@@ -73,12 +72,14 @@ class LeftOutReason(StrEnum):
     NOT_DECODED = "not-decoded"
     EMPTY = "empty"
     NOT_REQUESTED = "not-requested"
+    NOT_SAMPLED = "not-sampled"
     HEADERS_ONLY = "headers-only"
     MISSING = "missing"
     REFUSED = "refused"
     COULD_NOT_READ = "could-not-read"
 
 
+BY_REQUEST = frozenset({LeftOutReason.NOT_REQUESTED, LeftOutReason.NOT_SAMPLED})
 NOT_KEPT = "not asked for when the sketches were saved"
 IN_NO_SHARD = "the index promises it, and no shard that could be read holds it"
 
@@ -161,6 +162,11 @@ class Audit:
         """Count the layers."""
         return len(self.layers)
 
+    @property
+    def is_sample(self) -> bool:
+        """Whether it is of some layers here and there, as a sample is, or an archive that was made of one."""
+        return any(each.reason is LeftOutReason.NOT_SAMPLED or each.explanation == NOT_KEPT for each in self.left_out)
+
     def to_dict(self) -> dict[str, object]:
         """Give the audit and what the rules object to as plain dicts, lists, strings and numbers.
 
@@ -177,15 +183,22 @@ class Audit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which layers to read: those whose name matches any of `layers` and none of `exclude` (shell patterns)."""
+    """Which layers to read: those whose name matches any of `layers` and none of `exclude` (shell patterns).
+
+    Of these `sample` reads so many tensors, with all their parts: as many of each role as of any other while there are
+    some, and of a role evenly from its first to its last in numerical order, so that both ends of the depth are seen.
+    Roles that can have but one have it from unlike depths; where there are more roles than tensors to read, those of
+    most weights are seen. The choice follows from the headers alone. None reads them all.
+    """
 
     layers: Sequence[str] = ("*",)
     exclude: Sequence[str] = ()
+    sample: int | None = None
 
     @property
     def is_everything(self) -> bool:
         """Whether every layer is asked for."""
-        return not self.exclude and "*" in self.layers
+        return not self.exclude and "*" in self.layers and self.sample is None
 
     def wants(self, *names: str) -> bool:
         """Whether a layer is asked for that goes by any of these names: its own, and its tensor's."""
@@ -243,6 +256,7 @@ def audit_checkpoint(
     dissect: bool = False,
     bins: HistogramBins | None = None,
     jobs: int | None = None,
+    max_memory: int | None = None,
     io: Io = Io.MMAP,
     journal: Journal | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
@@ -258,22 +272,29 @@ def audit_checkpoint(
     `jobs` threads share the work (default: one per core, and six where bytes come over the network); the result does
     not depend on it. What they finish is kept in the `journal`, and what it has is not read again. `on_bytes` is told,
     from the calling thread, how many more bytes of the first pass were done. Memory is bounded by a few windows and
-    sketches a thread, and six kilobytes a layer. What cannot be read is left out with its reason; nothing is raised for
-    it.
+    sketches a thread, and six kilobytes a layer; there are no more threads than fit into `max_memory` bytes, see
+    `memory.threads_within`, which do not change the result either. What cannot be read is left out with its reason;
+    nothing is raised for it.
 
     `on_measured` and `on_outcome` are told all that an audit of the same could be made from without the weights, from
     the calling thread and in an order that `jobs` does not change: `on_measured` every layer when it was read, with the
     exact counts of its weights, which nothing else keeps; `on_outcome` every layer that was read once more and taken
     apart, with its residual magnitudes, and every one that could not be read.
+
+    Raises UsageError when `max_memory` is less than one thread takes.
     """
     plan = plan_of(checkpoint, selection)
-    streamed = any(not isinstance(file, Path) and file.is_streamed for file in checkpoint.files)
-    workers = jobs or (CONNECTIONS if streamed else os.cpu_count() or 1)
+    workers = threads_within(
+        max_memory,
+        held=held_bytes(plan.layers),
+        thread=thread_bytes(plan.layers, checkpoint.files, io),
+        wanted=jobs or usual_threads(checkpoint.files),
+    )
     result = _Result(criterion, bins, on_measured, on_outcome)
     with Sources(io) as sources, ThreadPoolExecutor(workers) as executor:
         means = Means(sources=sources, journal=journal)
         # In the order of their bytes: what is wanted next from a server then mostly follows what came last.
-        layers = sorted(plan.layers, key=_place) if streamed else plan.layers
+        layers = sorted(plan.layers, key=_place) if is_streamed(checkpoint.files) else plan.layers
         work = batches(layers, means, criterion)
         for batch, outcomes in in_order(sketch_batch, work, executor=executor, workers=workers):
             for outcome in outcomes:
@@ -327,7 +348,7 @@ def journal_of(checkpoint: Checkpoint) -> Journal:
     return Journal.at(journal_path("\n".join(identity(file) for file in checkpoint.files)))
 
 
-UNFINISHED = frozenset({LeftOutReason.COULD_NOT_READ, LeftOutReason.NOT_REQUESTED})
+UNFINISHED = BY_REQUEST | {LeftOutReason.COULD_NOT_READ}
 
 
 def concluded(audit: Audit, journal: Journal) -> Audit:
@@ -377,7 +398,55 @@ def plan_of(checkpoint: Checkpoint, selection: Selection) -> Plan:
         LeftOut(name=name, dtype="", shape=(), reason=LeftOutReason.NOT_DECODED, explanation=why)
         for name, why in _unknown_to_the_reader(checkpoint).items()
     ]
+    if selection.sample is not None:
+        layers, passed_over = _sampled(layers, selection.sample)
+        told = f"not in the sample of {selection.sample:,}"
+        left_out += [_left_out(each.name, each.tensor, LeftOutReason.NOT_SAMPLED, told) for each in passed_over]
     return Plan(layers=layers, left_out=left_out, holdings=holdings.all())
+
+
+def _sampled(layers: Iterable[Layer], number: int) -> tuple[list[Layer], list[Layer]]:
+    """Part the layers into those of the sample and the others; see `Selection`."""
+    of_tensor: defaultdict[str, list[Layer]] = defaultdict(list)
+    for layer in layers:
+        of_tensor[layer.tensor.name].append(layer)
+    of_role: defaultdict[Role, list[str]] = defaultdict(list)
+    for name in sorted(of_tensor, key=numbered):
+        of_role[of_tensor[name][0].part.role].append(name)
+    weights = {
+        role: sum(math.prod(of_tensor[name][0].tensor.shape) for name in names) for role, names in of_role.items()
+    }
+    roles = sorted(of_role, key=lambda role: (-weights[role], role))
+    shares = _shares([len(of_role[role]) for role in roles], number)
+    chosen = {
+        name
+        for turn, (role, share) in enumerate(zip(roles, shares, strict=True))
+        for name in _evenly(of_role[role], share, alone_at=Fraction(turn, max(1, min(number, len(roles)) - 1)))
+    }
+    parted: tuple[list[Layer], list[Layer]] = [], []
+    for name, parts in of_tensor.items():
+        parted[name not in chosen].extend(parts)
+    return parted
+
+
+def _shares(sizes: Sequence[int], number: int) -> list[int]:
+    """Deal a number out to groups in turn, to none more than its size."""
+    shares = [0] * len(sizes)
+    while number and shares != [*sizes]:
+        open_ones = [group for group, size in enumerate(sizes) if shares[group] < size]
+        turns = max(1, min(number // len(open_ones), *(sizes[group] - shares[group] for group in open_ones)))
+        for group in open_ones[:number]:
+            shares[group] += turns
+            number -= turns
+    return shares
+
+
+def _evenly(names: Sequence[str], number: int, *, alone_at: Fraction) -> list[str]:
+    """Choose so many of the names, from the first to the last; a single one so far on the way between them."""
+    last = len(names) - 1
+    if number == 1:
+        return [names[int(alone_at * last)]]
+    return [names[at * last // (number - 1)] for at in range(number)]
 
 
 def _unknown_to_the_reader(checkpoint: Checkpoint) -> dict[str, str]:
@@ -453,7 +522,7 @@ class _Result:
         self._bins = bins
         self._histogram_fits: dict[str, HistogramFit | NotFitted] = {}
         self._failed: dict[str, Failed] = {}
-        self._pools: dict[tuple[Role, str], _RolePool] = {}
+        self._pools: defaultdict[tuple[Role, str], _RolePool] = defaultdict(_RolePool)
         self._tied: dict[tuple[str, int, int, str], str] = {}
         self._sketch: Sketch | None = None
         self._read: Counter[str] = Counter()
@@ -515,7 +584,7 @@ class _Result:
     def _keep(self, measured: MeasuredLayer, histogram: Histogram) -> None:
         self._layers.append(measured)
         if not measured.tied_to:
-            self._pools.setdefault((measured.role, measured.dtype), _RolePool()).add(measured, histogram)
+            self._pools[measured.role, measured.dtype].add(measured, histogram)
         if measured.role in JUDGED and self._judged_from.reached_by(measured.fan_in, measured.counts.weights):
             self._rankings.add(measured.name, histogram.magnitudes)
             if self._bins:

@@ -4,10 +4,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 
-from jaynes_audit.analyzers.audit import Audit, LeftOutReason
-from jaynes_audit.analyzers.baseline.drift import changed_layers, counterparts, drift, unexpected_dtypes
+from jaynes_audit.analyzers.audit import BY_REQUEST, Audit
+from jaynes_audit.analyzers.baseline.digests import other_files
+from jaynes_audit.analyzers.baseline.drift import changed_layers, counterparts, drift, shares_names, unexpected_dtypes
 from jaynes_audit.analyzers.baseline.entry import STATISTICS, Baseline, Known, StoredBaseline
-from jaynes_audit.analyzers.baseline.keeping import known_of
+from jaynes_audit.analyzers.baseline.keeping import NEVER_KNOWN, known_of
+from jaynes_audit.analyzers.checkpoints.file_digests import HashedFiles
+from jaynes_audit.analyzers.checkpoints.quoted import quoted_path
+from jaynes_audit.analyzers.errors import UsageError
 from jaynes_audit.analyzers.rules import RULES, Finding, Level, Status
 from jaynes_audit.analyzers.rules.hygiene import EXPIRED_IGNORE, STALE_BASELINE, UNUSED_IGNORE
 from jaynes_audit.analyzers.rules.policy import Ignore, Policy
@@ -19,17 +23,29 @@ ERRORS = frozenset(rule.code for rule in RULES if rule.level is Level.ERROR)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """The baseline that a model is held against, and what the model is like now in the same terms."""
+    """The baseline that a model is held against, and what the model is like now in the same terms.
+
+    `hashed` are the model's files, where they are to be those of the baseline.
+    """
 
     against: StoredBaseline
     now: Baseline
+    hashed: HashedFiles | None = None
 
 
 def judge(audit: Audit, policy: Policy, held: Held | None, *, today: date) -> tuple[Finding, ...]:
     """Give all that the rules object to in a model, the worst first, and say of each whether it is news.
 
     What the baseline's model had already is baselined; what an ignore of the policy covers is ignored until its day.
+
+    Raises UsageError where a part of the layers was asked for, and their names do not tell which of the baseline's they
+    are.
     """
+    if held and _is_part(audit) and held.now.entries and not shares_names(held.against.baseline, held.now):
+        raise UsageError(
+            f"the layers of {quoted_path(audit.target)} have other names than in {quoted_path(held.against.place)}, "
+            "and which is which only all of them together tell; leave out --sample, --layers and --exclude"
+        )
     found = _of_itself(audit, policy, held)
     found += _against(held, audit, policy) if held else unexpected_dtypes(audit, policy)
     known = _known(held) if held else frozenset()
@@ -53,6 +69,11 @@ def about_the_run(policy: Policy, findings: Iterable[Finding], *, today: date, i
     )
 
 
+def _is_part(audit: Audit) -> bool:
+    """Whether layers were left out because they were not asked for."""
+    return any(each.reason in BY_REQUEST for each in audit.left_out)
+
+
 def _of_itself(audit: Audit, policy: Policy, held: Held | None) -> list[Finding]:
     """What is found in a model by itself.
 
@@ -70,10 +91,10 @@ def _of_itself(audit: Audit, policy: Policy, held: Held | None) -> list[Finding]
 def _against(held: Held, audit: Audit, policy: Policy) -> Iterator[Finding]:
     stored = held.against
     if stored.is_comparable:
-        is_whole = audit.coverage.complete and not any(
-            each.reason is LeftOutReason.NOT_REQUESTED for each in audit.left_out
-        )
+        is_whole = audit.coverage.complete and not _is_part(audit)
         yield from drift(stored.baseline, held.now, policy, target=audit.target, is_whole=is_whole)
+    if held.hashed:
+        yield from other_files(stored.baseline, held.now, audit, held.hashed, policy)
     if stored.baseline.statistics != STATISTICS and policy.asks(STALE_BASELINE):
         told = f"it has statistics of version {stored.baseline.statistics}, and this is version {STATISTICS}"
         stale = STALE_BASELINE.finding(stored.place, told)
@@ -85,7 +106,7 @@ def _known(held: Held) -> frozenset[Known]:
 
     Of weights that changed, one NaN that was known may have become many; milder findings outlast training.
     """
-    known = held.against.baseline.known
+    known = [each for each in held.against.baseline.known if each.rule not in NEVER_KNOWN]
     if not known:
         return frozenset()
     names = counterparts(held.against.baseline, held.now)

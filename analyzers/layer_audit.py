@@ -5,6 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -157,6 +158,11 @@ class MeasuredLayer:
     codes: CodeOccupancy | None = None
 
 
+# Asked for once: 46,000 layers would ask for their names as often.
+_MEASURED = tuple(each.name for each in fields(MeasuredLayer))
+_all_measured = attrgetter(*_MEASURED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What the verdict on a layer rests on, and what is shown beside it.
@@ -182,11 +188,26 @@ class LayerAudit(MeasuredLayer):
 
 def measure_layers(layers: Sequence[Layer], sketches: Sequence[Sketch], criterion: Criterion) -> list[MeasuredLayer]:
     """Fit and count layers from their sketches. Many small ones at once cost far less than one by one."""
-    count_special_together([each.histogram for each in sketches])
-    measured = zip(layers, sketches, _scales(sketches), probes_of(sketches), fit_with_errors(sketches), strict=True)
+    histograms = [each.histogram for each in sketches]
+    count_special_together(histograms)
+    unevenness = [unevenness_of(each) for each in histograms]
+    probes, factors = probes_of(sketches, unevenness), rescaled_by(histograms)
+    measured = zip(
+        layers, sketches, fit_with_errors(sketches), _scales(sketches), unevenness, probes, factors, strict=True
+    )
     return [
-        _measured(layer, each, criterion, scales=scales, probe=probe, fit=fit, errors=errors)
-        for layer, each, scales, probe, (fit, errors) in measured
+        _measured(
+            layer,
+            each,
+            criterion,
+            scales=scales,
+            prominence=uneven.prominence,
+            probe=probe,
+            fit=fit,
+            errors=errors,
+            factor=factor,
+        )
+        for layer, each, (fit, errors), scales, uneven, probe, factor in measured
     ]
 
 
@@ -246,7 +267,7 @@ def unjudged(layer: MeasuredLayer, reason: NotFitted) -> LayerAudit:
 
 
 def _with_verdict(layer: MeasuredLayer, evidence: Evidence, verdict: LayerVerdict) -> LayerAudit:
-    of_measured = {each.name: getattr(layer, each.name) for each in fields(MeasuredLayer)}
+    of_measured = dict(zip(_MEASURED, _all_measured(layer), strict=True))
     return LayerAudit(**of_measured, evidence=evidence, verdict=verdict)
 
 
@@ -256,9 +277,11 @@ def _measured(
     criterion: Criterion,
     *,
     scales: Scales | NotFitted,
+    prominence: float,
     probe: Probe | NotFitted,
     fit: LognormalFit | NotFitted,
     errors: LogMomentErrors | NotFitted,
+    factor: float,
 ) -> MeasuredLayer:
     counts = _counts(summary)
     part = layer.part
@@ -280,11 +303,11 @@ def _measured(
         counts=counts,
         largest=summary.largest,
         rms=_rms(summary, counts),
-        prominence=_prominence(summary.histogram.magnitudes, counts),
+        prominence=prominence,
         content=f"{summary.content:032x}",
         unused_bits=_unused_bits(summary.histogram),
         misread=misread(summary.histogram, fit),
-        rescaled_by=rescaled_by(summary.histogram),
+        rescaled_by=factor,
         beside_zero=_beside_zero(summary.histogram.magnitudes, counts),
         scales=scales,
         probe=probe,
@@ -336,17 +359,6 @@ def _rms(summary: Sketch, counts: WeightCounts) -> float:
     return float(np.sqrt(np.dot(squares, magnitudes.tallies) / finite))
 
 
-def _prominence(magnitudes: Magnitudes, counts: WeightCounts) -> float:
-    if not magnitudes.codes.size:
-        return 0.0
-    values = magnitudes.grid.value[magnitudes.codes]
-    squares = (values / values[-1]) ** 2  # of the greatest, so that none overflows
-    # Without a difference of large sums: where one weight is 1e38 times as large as the rest, nothing would be left.
-    of_others = float(np.dot(squares[:-1], magnitudes.tallies[:-1])) + int(magnitudes.tallies[-1] - 1)
-    others = counts.weights - counts.infinite - counts.nan - 1
-    return math.sqrt(others / of_others) if of_others else 0.0
-
-
 def _beside_zero(magnitudes: Magnitudes, counts: WeightCounts) -> tuple[int, ...]:
     codes, grid = magnitudes.codes, magnitudes.grid
     if not counts.zero or not codes.size or codes[0] < grid.normal:  # where the format itself ends
@@ -382,16 +394,42 @@ def _scales(sketches: Sequence[Sketch]) -> list[Scales | NotFitted]:
     return scales
 
 
-def probes_of(sketches: Sequence[Sketch]) -> list[Probe | NotFitted]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unevenness:
+    """How unlike the weights of a layer are in size: `prominence` as in `MeasuredLayer`, `noise` as in `Probe`."""
+
+    prominence: float
+    noise: float
+
+
+def unevenness_of(histogram: Histogram) -> Unevenness:
+    """Tell how unlike weights are in size, from their counts; 0 where all are zero."""
+    magnitudes, special = histogram.magnitudes, histogram.special
+    if not magnitudes.codes.size:
+        return Unevenness(prominence=0.0, noise=0.0)
+    values = magnitudes.grid.value[magnitudes.codes]
+    squares = (values / values[-1]) ** 2  # of the greatest, so that no power of them overflows
+    tallies = magnitudes.tallies.astype(np.float64)
+    # Without a difference of large sums: where one weight is 1e38 times as large as the rest, nothing would be left.
+    of_others = float(np.dot(squares[:-1], tallies[:-1])) + int(magnitudes.tallies[-1] - 1)
+    others = special.weights - special.infinite - special.nan - 1
+    return Unevenness(
+        prominence=math.sqrt(others / of_others) if of_others else 0.0,
+        noise=float(np.sqrt(np.dot(squares**2, tallies)) / np.dot(squares, tallies)),
+    )
+
+
+def probes_of(sketches: Sequence[Sketch], unevenness: Sequence[Unevenness]) -> list[Probe | NotFitted]:
     """Give the probe of every matrix whose rows and columns have sums of squares of their own."""
     probes: list[Probe | NotFitted] = [NotFitted("no rows and columns of their own")] * len(sketches)
     for indices in _alike([each.row_squares.size > 0 for each in sketches], sketches):
         of_rows = projected(np.stack([sketches[index].row_squares for index in indices]))
         of_columns = projected(np.stack([sketches[index].column_squares for index in indices]))
         for index, rows, columns in zip(indices, of_rows.tolist(), of_columns.tolist(), strict=True):
-            noise = _relative_fourth_moment(sketches[index].histogram)
             probes[index] = Probe(
-                rows=tuple(map(_in_short, rows)), columns=tuple(map(_in_short, columns)), noise=_in_short(noise)
+                rows=tuple(map(_in_short, rows)),
+                columns=tuple(map(_in_short, columns)),
+                noise=_in_short(unevenness[index].noise),
             )
     return probes
 
@@ -399,16 +437,6 @@ def probes_of(sketches: Sequence[Sketch]) -> list[Probe | NotFitted]:
 def _in_short(number: float) -> float:
     """A number with the seven digits that all writers keep of a probe; the kernels may differ in those beyond."""
     return float(f"{number:.6e}")
-
-
-def _relative_fourth_moment(histogram: Histogram) -> float:
-    """Root of the sum of fourth powers over the sum of squares, from counts; 0 where all weights are zero."""
-    magnitudes = histogram.magnitudes
-    if not magnitudes.codes.size:
-        return 0.0
-    values = magnitudes.grid.value[magnitudes.codes]
-    squares = (values / values[-1]) ** 2  # of the greatest: fourth powers stay in range
-    return float(np.sqrt(np.dot(squares**2, magnitudes.tallies)) / np.dot(squares, magnitudes.tallies))
 
 
 WIDER_BITS = 29  # that a float64 has in its mantissa beyond a float32

@@ -1,12 +1,13 @@
 """The short name of a model, for file names and for findings that must be known again on another machine."""
 
+import os
 import re
-from posixpath import dirname, normpath
+from posixpath import basename, dirname, join, normpath
 
 from jaynes_audit.analyzers.checkpoints.families import ADAPTER, SKETCHES_SUFFIX, SUFFIXES, WHOLE_MODELS
 from jaynes_audit.analyzers.checkpoints.hub.location import SCHEME
 
-NAMELESS = "model"  # of a place that says nothing of what is in it: ".", "/", "*.safetensors"
+NAMELESS = "model"  # of a place that says nothing of what is in it: "/", or ".." below it
 
 _ENDINGS = "|".join(re.escape(each) for each in (SKETCHES_SUFFIX, ".weights.h5", *SUFFIXES))
 _FILE = re.compile(rf"(?P<stem>.*?)(?:{_ENDINGS})(?:\.index(?:\.(?P<variant>[^.]+))?\.json)?", re.DOTALL)
@@ -23,10 +24,11 @@ def model_name(location: str) -> str:
 
     A file that is called as all are takes the name of its folder, and so does a pattern: `export/model.safetensors` and
     `export/*.safetensors` are `export`; a variant is another model: `export/model.fp16.safetensors` is `export.fp16`.
-    The name is never empty, has no slash in it, and is neither `.` nor `..`.
+    What lies in the working directory takes its name: in `export`, so do `.` and `model.safetensors`. The name is never
+    empty, has no slash in it, and is neither `.` nor `..`.
     """
     *folders, last = [each for each in _path(location).split("/") if each not in {"", ".", ".."}] or [""]
-    folder = next((each for each in reversed(folders) if not _PATTERN.search(each)), "") or NAMELESS
+    folder = next((each for each in reversed(folders) if not _PATTERN.search(each)), "") or _around(location)
     is_pattern = _PATTERN.search(last) is not None
     file = _FILE.fullmatch(last)
     if file is None:
@@ -53,6 +55,17 @@ def lasting_subject(subject: str, target: str) -> str:
         if each and subject.startswith(f"{each.rstrip('/')}/"):
             return subject.removeprefix(f"{each.rstrip('/')}/")
     return subject
+
+
+def _around(location: str) -> str:
+    """The folder that a path leads to which names none: by the working directory, without a look at any file."""
+    if location.startswith((SCHEME, "/")):
+        return NAMELESS
+    above = [each for each in location.split("/") if each == ".."]
+    try:
+        return basename(normpath(join(os.getcwd(), *above))) or NAMELESS  # noqa: PTH109 - a text is all that is asked for
+    except OSError:  # the working directory is gone
+        return NAMELESS
 
 
 def _path(location: str) -> str:

@@ -1,4 +1,4 @@
-"""Histogram -> the factor that weights were multiplied by after they had been rounded to 16 bits.
+"""Histograms -> the factors that weights were multiplied by after they had been rounded to 16 bits.
 
 Rounded once, weights of a smooth law fall on neighbouring codes with nearly equal counts. Multiplied by a factor that
 is no power of two and rounded again, they leave a comb: where the factor spreads the old codes some new ones get none,
@@ -6,6 +6,7 @@ where it crowds them some get two. The comb is the same in every octave, so that
 for every factor, so that no other unevenness looks like it: dequantised integers, averages, or few values.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaynes_audit.analyzers.dtypes import Dtype
-from jaynes_audit.analyzers.sketch.grid import MAGNITUDES
-from jaynes_audit.analyzers.sketch.histogram import Histogram
+from jaynes_audit.analyzers.sketch.histogram import Histogram, Magnitudes
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,35 +58,44 @@ class _Waves:
     strengths: Floats
 
 
-def rescaled_by(histogram: Histogram) -> float:
-    """Estimate the factor, from 1 to 2, that weights were multiplied by between two roundings; 1 if they were not.
+def rescaled_by(histograms: Sequence[Histogram]) -> list[float]:
+    """Estimate the factors, from 1 to 2, that layers were multiplied by between two roundings; 1 if they were not.
 
     Factors that differ by a power of two cannot be told apart. Of formats other than bfloat16 and float16, and of too
     few weights, nothing is said: 1. Factors within 2 % of a power of two are not seen.
     """
-    if histogram.dtype not in {Dtype.BF16, Dtype.F16}:
-        return NOT_RESCALED
-    counts = _folded(histogram)
-    codes = counts.size
-    if counts.sum() < LEAST_PER_CODE * codes or np.count_nonzero(counts) < (1 - MOST_EMPTY) * codes:
-        return NOT_RESCALED
-    octave = _octave(codes)
-    expected = np.maximum(_smooth_part(counts, octave), FLOOR * counts.mean())
+    factors = [NOT_RESCALED] * len(histograms)
+    for dtype in (Dtype.BF16, Dtype.F16):
+        indices = [index for index, each in enumerate(histograms) if each.dtype is dtype]
+        if indices:
+            for index, factor in _factors([histograms[index].magnitudes for index in indices]):
+                factors[indices[index]] = factor
+    return factors
+
+
+def _factors(layers: Sequence[Magnitudes]) -> Iterator[tuple[int, float]]:
+    """Give the place and the factor of every layer that is uneven enough to have one; all are on one grid."""
+    counts = np.stack([_folded(each) for each in layers])
+    codes = counts.shape[1]
+    enough = (counts.sum(axis=1) >= LEAST_PER_CODE * codes) & (
+        np.count_nonzero(counts, axis=1) >= (1 - MOST_EMPTY) * codes
+    )
+    places = np.flatnonzero(enough)
+    counts = counts[places]
+    expected = np.maximum(_smooth_part(counts, _octave(codes)), FLOOR * counts.mean(axis=1, keepdims=True))
     deviations = counts - expected
-    excess = float(np.dot(deviations, deviations / expected)) - codes
-    if excess < LEAST_Z * np.sqrt((2 + 1 / expected).sum()) or excess < LEAST_EXCESS * counts.sum():
-        return NOT_RESCALED
-    return _factor(deviations, expected, excess)
+    excess = (deviations * deviations / expected).sum(axis=1) - codes
+    least = np.maximum(LEAST_Z * np.sqrt((2 + 1 / expected).sum(axis=1)), LEAST_EXCESS * counts.sum(axis=1))
+    for uneven in np.flatnonzero(excess >= least).tolist():
+        yield int(places[uneven]), _factor(deviations[uneven], expected[uneven], float(excess[uneven]))
 
 
-def _folded(histogram: Histogram) -> Floats:
+def _folded(weights: Magnitudes) -> Floats:
     """Counts by significand, of all octaves together; subnormals have none of their own."""
-    grid = histogram.grid
-    magnitudes = histogram.codes & (MAGNITUDES - 1)
-    normal = (magnitudes >= grid.normal) & (magnitudes < grid.not_finite)
-    significands = magnitudes[normal] & (grid.normal - 1)
-    counts = np.bincount(significands, weights=histogram.tallies[normal], minlength=grid.normal)
-    return counts.astype(np.float64)  # integers, where there are no weights at all
+    codes = weights.grid.normal
+    first = int(np.searchsorted(weights.codes, codes))
+    counts = np.bincount(weights.codes[first:] & (codes - 1), weights=weights.tallies[first:], minlength=codes)
+    return counts.astype(np.float64, copy=False)  # integers, where there are no weights at all
 
 
 @cache
@@ -99,7 +108,9 @@ def _octave(codes: int) -> _Octave:
 
 def _smooth_part(counts: Floats, octave: _Octave) -> Floats:
     weight = np.sqrt(octave.significands)
-    fitted: Floats = octave.smooth @ (octave.smooth.T @ (counts * weight)) / weight
+    # As a stack of columns: what comes out for a layer is then the same to the last bit, whatever layers are beside it.
+    columns = (counts * weight)[..., np.newaxis]
+    fitted: Floats = (octave.smooth @ (octave.smooth.T @ columns))[..., 0] / weight
     return fitted
 
 

@@ -25,13 +25,15 @@ from jaynes_audit.analyzers.audit import (
     journal_of,
     unheard,
 )
-from jaynes_audit.analyzers.baseline.entry import STATISTICS, StoredBaseline
+from jaynes_audit.analyzers.baseline.entry import StoredBaseline
 from jaynes_audit.analyzers.baseline.keeping import Keeper as BaselineKeeper
 from jaynes_audit.analyzers.baseline.keeping import baseline_of
-from jaynes_audit.analyzers.baseline.places import is_git_reference, read_baseline
+from jaynes_audit.analyzers.baseline.places import is_git_reference, read_comparable
 from jaynes_audit.analyzers.checkpoints import Checkpoint, HubAccess, expand
+from jaynes_audit.analyzers.checkpoints.file_digests import hashed_files
+from jaynes_audit.analyzers.checkpoints.locations import is_on_hub
 from jaynes_audit.analyzers.checkpoints.pytorch.allowed import allowing
-from jaynes_audit.analyzers.checkpoints.quoted import quoted_path
+from jaynes_audit.analyzers.checkpoints.quoted import quoted, quoted_path
 from jaynes_audit.analyzers.checkpoints.windows import Io
 from jaynes_audit.analyzers.claim import try_claim
 from jaynes_audit.analyzers.distributions.histogram_fit import HistogramBins
@@ -56,6 +58,7 @@ from jaynes_audit.analyzers.record.placing import placed, placed_in_file
 from jaynes_audit.analyzers.record.report import BaselineRecord, TimingRecord
 from jaynes_audit.analyzers.record.texts import text
 from jaynes_audit.analyzers.rules import RULES, Finding
+from jaynes_audit.analyzers.rules.files import DIGEST_MISMATCH
 from jaynes_audit.analyzers.rules.policy import Policy
 from jaynes_audit.analyzers.sketch.histogram import Histogram
 from jaynes_audit.cli.exit_codes import CouldNotWrite, FailOn, exit_code_of, outcome_of
@@ -69,16 +72,21 @@ RESUMED_FROM_BYTES = 1 << 30  # smaller files are read again in about a second
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How checkpoints are read, and which part of them."""
+    """How checkpoints are read, and which part of them.
+
+    With `verify` all their files are hashed, too, whatever part is read.
+    """
 
     selection: Selection
     criterion: Criterion
     jobs: int | None
+    max_memory: int | None = None
     io: Io
     access: HubAccess
     resume: bool | None
     show_progress: bool
     headers_only: bool = False
+    verify: bool = False
     allow_global: Sequence[str] = ()
     anatomy: bool = False
     bins: HistogramBins | None = None
@@ -89,7 +97,8 @@ class Judging:
     """By which rules what was read is judged.
 
     `place` is where the policy is written, or empty. `baseline` is where the baseline is, with `{name}` for the model's
-    name; empty for none. `only_from_git` refuses one that is not read from a revision.
+    name; empty for none. `only_from_git` refuses one that is not read from a revision. `leaves_out_targets` where the
+    policy is about models, too, that are not audited now.
     """
 
     policy: Policy
@@ -98,6 +107,7 @@ class Judging:
     today: date
     baseline: str = ""
     only_from_git: bool = False
+    leaves_out_targets: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,11 +170,13 @@ def report_on(request: Request) -> ReportRecord:
     models = [_record(each) for each in judged]
     judging = request.judging
     asked = judging.policy.on if judging.baseline else judging.policy.on - OF_A_BASELINE
+    asked = asked if request.reading.verify else asked - {DIGEST_MISMATCH.code}
     of_the_run = about_the_run(
         replace(judging.policy, on=asked),
         [finding for each in judged for finding in each.findings],
         today=judging.today,
         is_whole=not failures
+        and not judging.leaves_out_targets
         and request.reading.selection.is_everything
         and all(each.audit.coverage.complete for each in judged),
     )
@@ -204,8 +216,10 @@ def locations_of(targets: Iterable[str]) -> Iterator[str | FailureRecord]:
 def audited(location: str, reading: Reading, listeners: Listeners) -> tuple[Audit, Checkpoint]:
     """Read what stands at a location. Raises JaynesError."""
     with allowing(reading.allow_global):
-        known = open_target(location, reading.access)
+        known = open_target(location, replace(reading.access, verify=reading.verify and is_on_hub(location)))
     if isinstance(known, Archive):
+        if reading.verify:
+            raise UsageError(f"--verify hashes files of weights, and {quoted(location)} is a sketch archive")
         return _audited_archive(known, reading, listeners), known.checkpoint
     return _audited(known, reading, listeners), known
 
@@ -270,10 +284,16 @@ def _judged(location: str, request: Request, listeners: Listeners) -> Judged:
     if judging.only_from_git and not place:
         raise UsageError("require-base-ref asks for a baseline from git, and none is named; give REVISION:PATH")
     against = _baseline(place, judging) if place else None  # before hours of reading
+    if request.reading.verify:
+        _refuse_without_digests(location, against, request)
     started = perf_counter()
     audit, checkpoint = audited(location, request.reading, listeners)
+    is_compared = request.reading.verify and against and against.baseline.files
+    hashed = hashed_files(checkpoint) if is_compared else None
     read = perf_counter()
-    held = Held(against=against, now=baseline_of(audit, listeners.baseline)) if against and listeners.baseline else None
+    held = None
+    if against and listeners.baseline:
+        held = Held(against=against, now=baseline_of(audit, listeners.baseline, hashed=hashed), hashed=hashed)
     findings = judge(audit, judging.policy, held, today=judging.today)
     return Judged(
         checkpoint=checkpoint,
@@ -284,19 +304,27 @@ def _judged(location: str, request: Request, listeners: Listeners) -> Judged:
     )
 
 
+def _refuse_without_digests(location: str, against: StoredBaseline | None, request: Request) -> None:
+    """Refuse to verify what there is no digest of, for that would look as if it were verified. Raises UsageError."""
+    if is_on_hub(location) or (against and against.baseline.files):
+        return
+    if against:
+        why = "holds no digests of files; 'jaynes baseline update --verify --accept JN007' adds them"
+        why = f"the baseline {quoted_path(against.place)} {why}"
+    elif request.command == "gate":
+        why = "no baseline is given; give --baseline with one that 'jaynes baseline write --verify' wrote"
+    else:
+        why = "'jaynes audit' takes no baseline; 'jaynes gate --verify' does"
+    raise UsageError(f"--verify has nothing to compare {quoted_path(location)} with: {why}")
+
+
 def _baseline(place: str, judging: Judging) -> StoredBaseline:
     if judging.only_from_git and not is_git_reference(place):
         raise UsageError(
             f"require-base-ref asks for a baseline from git, and {quoted_path(place)} is a file of the working tree, "
             f"which the change under test could have edited; give it as REVISION:{place}"
         )
-    stored = read_baseline(place)
-    if not stored.is_comparable:
-        raise UsageError(
-            f"{quoted_path(place)} has statistics of version {stored.baseline.statistics}, and this is version "
-            f"{STATISTICS}: nothing can be held against it; write it again from the model that it was made of"
-        )
-    return stored
+    return read_comparable(place)
 
 
 def _save(path: Path, content: bytes) -> None:
@@ -336,6 +364,7 @@ def _audited(checkpoint: Checkpoint, reading: Reading, listeners: Listeners) -> 
             dissect=reading.anatomy,
             bins=reading.bins,
             jobs=reading.jobs,
+            max_memory=reading.max_memory,
             io=reading.io,
             journal=journal,
             on_bytes=advance,

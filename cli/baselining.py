@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaynes_audit.analyzers.audit import Audit, LeftOutReason
+from jaynes_audit.analyzers.baseline.digests import other_files
 from jaynes_audit.analyzers.baseline.drift import drift
 from jaynes_audit.analyzers.baseline.entry import STATISTICS, Baseline, StoredBaseline
 from jaynes_audit.analyzers.baseline.keeping import baseline_of
@@ -17,9 +18,11 @@ from jaynes_audit.analyzers.baseline.places import (
 )
 from jaynes_audit.analyzers.baseline.text import to_text
 from jaynes_audit.analyzers.baseline.update import Acceptance, Update, updated
+from jaynes_audit.analyzers.checkpoints.file_digests import HashedFiles, hashed_files
 from jaynes_audit.analyzers.checkpoints.quoted import quoted_path
 from jaynes_audit.analyzers.errors import CouldNotRead, NothingToAudit, UsageError
 from jaynes_audit.analyzers.rules import Finding, Level
+from jaynes_audit.analyzers.rules.files import DIGEST_MISMATCH
 from jaynes_audit.analyzers.verdict import findings_of
 from jaynes_audit.cli.auditing import Judging, Listeners, Reading, audited, locations_of
 from jaynes_audit.cli.exit_codes import ExitCode, counted
@@ -29,6 +32,16 @@ BROKEN = ("JN0", "JN101")
 
 UNREAD = frozenset({LeftOutReason.COULD_NOT_READ, LeftOutReason.REFUSED, LeftOutReason.MISSING})
 FALSE = frozenset({"", "0", "false", "no", "off"})  # of CI; some systems set it to their own name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """A target that was read: what is kept of it, what is wrong with it, and its files, if they were hashed."""
+
+    audit: Audit
+    baseline: Baseline
+    findings: tuple[Finding, ...]
+    hashed: HashedFiles | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +58,11 @@ def write(path: Path, target: str, reading: Reading, judging: Judging, *, force:
     Raises UsageError where there is a file already, CouldNotRead where not everything could be read.
     """
     refuse_place(path)
-    audit, baseline, findings = _measured(target, reading, judging)
-    broken = tuple(each for each in findings if each.level is Level.ERROR and each.rule.startswith(BROKEN))
+    measured = _measured(target, reading, judging)
+    baseline = measured.baseline
+    broken = tuple(each for each in measured.findings if each.level is Level.ERROR and each.rule.startswith(BROKEN))
     if not broken or force:
-        _refuse_unread(audit, refused_too=False)
+        _refuse_unread(measured.audit, refused_too=False)
         write_baseline(path, to_text(baseline))
         return Written(baseline=baseline, broken=())
     return Written(baseline=baseline, broken=broken)
@@ -65,11 +79,17 @@ def update(path: Path, target: str, how: tuple[Reading, Judging], acceptance: Ac
         raise UsageError(f"{quoted_path(path)} is a version that git keeps; name the file to update")
     stored = read_baseline(str(path))
     reading, judging = how
-    audit, now, findings = _measured(target, reading, judging)
+    if not reading.verify:
+        _refuse_unhashed(acceptance, stored)
+    measured = _measured(target, reading, judging)
+    audit, now = measured.audit, measured.baseline
     _refuse_unread(audit, refused_too=True)
+    findings = list(measured.findings)
+    if measured.hashed:
+        findings += other_files(stored.baseline, now, audit, measured.hashed, judging.policy)
     if stored.is_comparable:
-        told = drift(stored.baseline, now, judging.policy, target=audit.target, is_whole=True)
-        found = updated(stored.baseline, now, [*findings, *told], acceptance)
+        findings += drift(stored.baseline, now, judging.policy, target=audit.target, is_whole=True)
+        found = updated(stored.baseline, now, findings, acceptance)
     elif acceptance.everything:
         found = updated(stored.baseline, now, findings, acceptance)
     else:
@@ -81,6 +101,13 @@ def update(path: Path, target: str, how: tuple[Reading, Judging], acceptance: Ac
         baseline = replace(found.baseline, statistics=STATISTICS, reason=reason or stored.baseline.reason)
         rewrite_baseline(path, to_text(baseline))
     return found
+
+
+def _refuse_unhashed(acceptance: Acceptance, stored: StoredBaseline) -> None:
+    """Keep digests from being approved, or left behind by what is approved as a whole, where no file is hashed."""
+    if DIGEST_MISMATCH.code in acceptance.codes or (acceptance.everything and stored.baseline.files):
+        given = "--all" if acceptance.everything else "--accept JN007"
+        raise UsageError(f"{given} approves the digests of files, which only --verify reads; give it, too")
 
 
 def refuse_in_ci(environ: Mapping[str, str], *, yes: bool) -> None:
@@ -120,16 +147,18 @@ def told_of_sound(stored: StoredBaseline) -> str:
     return f"{stored.place}: sound; {counted(len(baseline.entries), 'layer')} of {baseline.model}"
 
 
-def _measured(target: str, reading: Reading, judging: Judging) -> tuple[Audit, Baseline, tuple[Finding, ...]]:
+def _measured(target: str, reading: Reading, judging: Judging) -> _Measured:
     listeners = Listeners(archive=False, baseline=True)
-    audit, _ = audited(one_location(target), reading, listeners)
+    audit, checkpoint = audited(one_location(target), reading, listeners)
     findings = findings_of(audit, judging.policy)
     if listeners.baseline is None:
         message = "the numbers of a baseline were asked for"
         raise TypeError(message)
     if not audit.layers and not audit.defects:
         raise NothingToAudit(f"{quoted_path(target)} holds no weight to write a baseline of")
-    return audit, baseline_of(audit, listeners.baseline, findings), findings
+    hashed = hashed_files(checkpoint) if reading.verify else None
+    baseline = baseline_of(audit, listeners.baseline, findings, hashed)
+    return _Measured(audit=audit, baseline=baseline, findings=findings, hashed=hashed)
 
 
 def _refuse_unread(audit: Audit, *, refused_too: bool) -> None:

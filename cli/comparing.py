@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
+from jaynes_audit.analyzers.baseline.operand import open_operands
 from jaynes_audit.analyzers.checkpoints import HubAccess
 from jaynes_audit.analyzers.comparison.comparison import Manner, compare
 from jaynes_audit.analyzers.comparison.findings import findings_of
-from jaynes_audit.analyzers.comparison.operand import Operand, open_operands
+from jaynes_audit.analyzers.comparison.operand import Operand
 from jaynes_audit.analyzers.comparison.record import ComparisonReportRecord, comparison_record
 from jaynes_audit.analyzers.errors import JaynesError, UsageError
 from jaynes_audit.analyzers.record import FailureRecord, Tool, failure_record

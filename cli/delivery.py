@@ -84,8 +84,8 @@ def deliver(
 
 
 def _tell(failures: Sequence[FailureRecord], deliveries: Sequence[Delivery]) -> None:
-    if any(each.output.format is Format.TABLE and _on_terminal(each.output) for each in deliveries):
-        return  # the reader finds them there
+    if any(each.output.format is Format.TABLE and each.output.path is None for each in deliveries):
+        return  # a reader of the standard output finds them there
     for failed in failures:
         say(failed.sentence)
 

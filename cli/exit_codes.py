@@ -84,7 +84,7 @@ def outcome_of(
     findings = [*of_the_run, *(finding for model in models for finding in model.findings)]
     reasons = {
         ExitCode.COULD_NOT_FINISH: _unread(models, failures, fail_on),
-        ExitCode.MISUSED: _targets_with(ExitCode.MISUSED, failures, "without meaning, or without a sound baseline"),
+        ExitCode.MISUSED: _targets_with(ExitCode.MISUSED, failures, "that could not be audited as asked"),
         ExitCode.NOTHING_TO_AUDIT: _empty(models, failures),
         ExitCode.FOUND: _found(findings, failures, fail_on),
     }
@@ -136,7 +136,7 @@ def _is_refused_in_silence(model: "ModelRecord", fail_on: FailOn) -> bool:
 def _empty(models: "Iterable[ModelRecord]", failures: "Iterable[FailureRecord]") -> str:
     models = [model for model in models if not _headers_only(model)]
     without_layers = [model for model in models if not model.layers and not model.defects]
-    unasked = [model for model in without_layers if any(each.reason == "not-requested" for each in model.left_out)]
+    unasked = list(filter(is_partial, without_layers))
     if unasked:
         return f"--layers and --exclude leave nothing to audit in {counted(len(unasked), 'target')}"
     empty = len(without_layers)
@@ -172,9 +172,10 @@ def _passed(models: "Sequence[ModelRecord]", findings: "Sequence[FindingRecord]"
     found = [counted(counts[level], level) for level in LEVELS if counts[level]]
     found += [f"{counts[status]:,} {status}" for status in ("baselined", "ignored") if counts[status]]
     unread = "only headers were read, so no weight was checked" if any(map(_headers_only, models)) else ""
+    read = " in what was read" if any(map(is_partial, models)) else ""
     never = fail_on is FailOn.NEVER
     told = ", ".join(found) + (", and none fails with --fail-on never" if never and found else "")
-    first = "" if never and found else "no finding" if never else f"no finding at {_level(fail_on)}"
+    first = "" if never and found else f"no finding{read}" if never else f"no finding at {_level(fail_on)}{read}"
     return Outcome(ExitCode.PASSED, "; ".join(filter(None, [first, told, unread])))
 
 
@@ -211,6 +212,11 @@ def _compared(comparisons: "Sequence[ComparisonRecord]", fail_on: "FailOn") -> O
         return Outcome(ExitCode.PASSED, f"{reason}; {found}" if found else reason)
     compared = f"{counted(len(comparisons), 'pair')} compared"
     return Outcome(ExitCode.PASSED, f"{compared}; {found}, which fail only with --fail-on" if found else compared)
+
+
+def is_partial(model: "ModelRecord") -> bool:
+    """Whether layers were left out because nobody asked for them: --layers, --exclude, --sample."""
+    return any(each.reason in {"not-requested", "not-sampled"} for each in model.left_out)
 
 
 def _headers_only(model: "ModelRecord") -> bool:

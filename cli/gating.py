@@ -30,6 +30,7 @@ def judging_by(settings: Settings, *, with_baseline: bool) -> Judging:
         today=datetime.now(tz=UTC).astimezone().date(),
         baseline=settings.baseline if with_baseline else "",
         only_from_git=settings.require_base_ref and with_baseline,
+        leaves_out_targets=settings.leaves_out_targets,
     )
 
 

@@ -1,7 +1,9 @@
 """The options that commands share, with their help. Nothing heavy is imported here: `--help` reads it."""
 
 import math
+import re
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,7 +58,10 @@ Operands = Annotated[
     list[str],
     typer.Argument(
         metavar="OPERAND...",
-        help="Two or more: a TARGET of `jaynes audit`, a report it wrote with -o json, or a sketch archive.",
+        help=(
+            "Two or more: a TARGET of `jaynes audit`, a report it wrote with -o json, a sketch archive, or a baseline: "
+            "a file, or REVISION:PATH in git."
+        ),
         show_default=False,
     ),
 ]
@@ -221,6 +226,28 @@ Jobs = Annotated[
         help="Threads; one per core by default, six when streaming. Never changes the result.",
     ),
 ]
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([KMG]I?B)?", re.IGNORECASE | re.ASCII)
+
+
+def size(value: str) -> int:
+    """Read a size in bytes as people write it: 536870912, 512MiB, 2GB. Raises BadParameter."""
+    told = SIZE.fullmatch(value.strip())
+    if not told:
+        raise typer.BadParameter(f"{value!r} is no size; write one as 512MiB, 2GB or 536870912")
+    return int(Fraction(told[1]) * UNITS[(told[2] or "").upper()])
+
+
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(
+        "--max-memory",
+        parser=size,
+        metavar="SIZE",
+        help="Memory to take, as 512MiB or 2GB: as many threads as fit; 1GiB by default. Never changes the result.",
+        show_default=False,
+    ),
+]
 Anatomy = Annotated[
     bool,
     typer.Option(
@@ -284,8 +311,22 @@ Stream = Annotated[
 HeadersOnly = Annotated[
     bool, typer.Option("--headers-only", help="What the checkpoint holds, from its headers. No weight is read.")
 ]
+Sample = Annotated[
+    int | None,
+    typer.Option(
+        "--sample",
+        min=1,
+        metavar="N",
+        help="Only N tensors, spread evenly over roles and depth; the report says what was left out.",
+        show_default=False,
+    ),
+]
 Verify = Annotated[
-    bool, typer.Option("--verify", help="From the Hub: compare every file's bytes with the hash that the Hub lists.")
+    bool,
+    typer.Option("--verify", help="Compare the SHA-256 of every file with the baseline's, and with the Hub's listing."),
+]
+RecordDigests = Annotated[
+    bool, typer.Option("--verify", help="Also keep every file's SHA-256; from the Hub, compared with its listing.")
 ]
 Resume = Annotated[
     bool | None,
@@ -312,6 +353,9 @@ Verbose = Annotated[
 ]
 Color = Annotated[ColorChoice, typer.Option("--color", help="auto: on a terminal, unless NO_COLOR is set.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bar.")]
+
+
+NEITHER_SAMPLED = "--headers-only reads no weight, so there is nothing to sample; give one of --headers-only, --sample"
 
 
 def mode_of(*, stream: bool | None) -> "Mode | None":

@@ -11,6 +11,7 @@ from jaynes_audit.analyzers.baseline.entry import QUANTILE_PROBABILITIES, Baseli
 from jaynes_audit.analyzers.baseline.sameness import CELL, MANTISSA_BITS, Sameness, is_turned, sameness
 from jaynes_audit.analyzers.checkpoints.quoted import quoted
 from jaynes_audit.analyzers.comparison.matching import MatchedBy, match_layers
+from jaynes_audit.analyzers.comparison.quantiles import quantile_gap
 from jaynes_audit.analyzers.comparison.subject import Subject
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.roles import Role
@@ -109,6 +110,12 @@ def counterparts(before: Baseline, now: Baseline) -> dict[str, str]:
     return {old.name: new.name for old, new, _ in _counterparts(before, now)}
 
 
+def shares_names(before: Baseline, now: Baseline) -> bool:
+    """Whether the layers are paired by their names; else it takes all layers of both to tell which is which."""
+    old, new = {each.name for each in before.entries}, {each.name for each in now.entries}
+    return len(old & new) > MOST_NAMES_SHARED * min(len(old), len(new))
+
+
 def changed_layers(before: Baseline, now: Baseline) -> frozenset[str]:
     """Name the layers, as they are called now, that hold other weights than in the baseline."""
     return frozenset(pair.now.name for pair in _matched(before, now).pairs if pair.sameness is Sameness.CHANGED)
@@ -120,8 +127,7 @@ def _counterparts(before: Baseline, now: Baseline) -> list[tuple[Entry, Entry, b
     Names that a tool changed throughout are no matter, one that changed alone is.
     """
     old, new = {each.name: each for each in before.entries}, {each.name: each for each in now.entries}
-    shared = sum(name in new for name in old)
-    if shared > MOST_NAMES_SHARED * min(len(old), len(new)):
+    if shares_names(before, now):
         return [(old[name], new[name], False) for name in old if name in new]
     matching = match_layers(list(map(_subject, before.entries)), list(map(_subject, now.entries)))
     return [(old[match.a.name], new[match.b.name], match.by is MatchedBy.ROLE) for match in matching.matches]
@@ -403,19 +409,9 @@ def _moved(before: float, now: float, errors: tuple[float | None, float | None],
 
 
 def _gap(before: Entry, now: Entry) -> float | NotFitted:
-    """The greatest distance between quantiles that is beyond chance, in sigmas of the baseline; 0 if none is.
-
-    By chance the share below a point moves as far as a KS distance does, and a quantile by that over the density there,
-    which its neighbours tell.
-    """
+    """The greatest distance between quantiles that is beyond chance, in sigmas of the baseline; 0 if none is."""
     old, new = before.law, now.law
     if not old or not new or not old.sigma:
         return NO_LAW
-    chance, greatest = chance_of_ks(before.weights, now.weights), 0.0
-    for at in range(1, len(QUANTILE_PROBABILITIES) - 1):
-        width = max(old.quantiles[at + 1] - old.quantiles[at - 1], CELL)
-        density = (QUANTILE_PROBABILITIES[at + 1] - QUANTILE_PROBABILITIES[at - 1]) / width
-        gap = abs(new.quantiles[at] - old.quantiles[at])
-        if gap > chance / density + CELL:
-            greatest = max(greatest, gap / old.sigma)
-    return greatest
+    chance = chance_of_ks(before.weights, now.weights)
+    return quantile_gap(old.quantiles, new.quantiles, QUANTILE_PROBABILITIES, chance=chance, cell=CELL) / old.sigma

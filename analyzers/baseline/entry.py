@@ -72,11 +72,20 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileDigest:
+    """The SHA-256 of a file, 64 hexadecimal digits; `name` is its path from the folder that the model lies in."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """A model as it was approved, layers and findings in the order of the file.
 
     `model` is its name, `revision` the Hub's name of its version (empty for a local one), `statistics` the version of
-    how it was measured. `reason` is why somebody approved all of it at once; it is empty where nobody did.
+    how it was measured. `reason` is why somebody approved all of it at once; it is empty where nobody did. `files` are
+    those that it was read from, in the order of layers; none where nobody asked for their digests.
     """
 
     model: str
@@ -85,6 +94,7 @@ class Baseline:
     entries: tuple[Entry, ...]
     known: tuple[Known, ...]
     reason: str = ""
+    files: tuple[FileDigest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,11 @@ from jaynes_audit.analyzers.baseline.entry import (
     STATISTICS,
     Baseline,
     Entry,
+    FileDigest,
     Known,
     Law,
 )
+from jaynes_audit.analyzers.checkpoints.file_digests import HashedFiles
 from jaynes_audit.analyzers.distributions.lognormal import LognormalFit
 from jaynes_audit.analyzers.distributions.moments import LogMomentErrors
 from jaynes_audit.analyzers.distributions.quantiles import log_quantiles
@@ -24,6 +26,7 @@ from jaynes_audit.analyzers.layer_audit import LayerAudit, MeasuredLayer
 from jaynes_audit.analyzers.model_name import lasting_subject, model_name
 from jaynes_audit.analyzers.record.texts import text
 from jaynes_audit.analyzers.rules import RULES, Finding
+from jaynes_audit.analyzers.rules.files import DIGEST_MISMATCH
 from jaynes_audit.analyzers.rules.hygiene import HYGIENE_RULES
 from jaynes_audit.analyzers.sketch.grid import Grid
 from jaynes_audit.analyzers.sketch.histogram import Histogram, Magnitudes
@@ -33,9 +36,7 @@ PROBABILITIES = np.array(QUANTILE_PROBABILITIES)
 CODES_TOGETHER = 1 << 18  # 4 MB of counts; one call of array arithmetic for each small layer would cost far more
 LARGEST = 1.7e308  # what is beyond it would be no number in JSON
 
-NEVER_KNOWN = frozenset(
-    rule.code for rule in RULES if rule.needs_baseline or rule.code in {each.code for each in HYGIENE_RULES}
-)
+NEVER_KNOWN = frozenset(rule.code for rule in RULES if rule.needs_baseline or rule in {DIGEST_MISMATCH, *HYGIENE_RULES})
 """Findings that are never a property of the model: of what changed, and of the audit itself."""
 
 Quantiles = tuple[float, ...]
@@ -74,10 +75,13 @@ class Keeper:
         self._codes = 0
 
 
-def baseline_of(audit: Audit, keeper: Keeper, findings: Iterable[Finding] = ()) -> Baseline:
+def baseline_of(
+    audit: Audit, keeper: Keeper, findings: Iterable[Finding] = (), hashed: HashedFiles | None = None
+) -> Baseline:
     """Put together what is kept of a model.
 
-    `keeper` has heard the audit. Of the findings those that the model has by itself become known ones.
+    `keeper` has heard the audit. Of the findings those that the model has by itself become known ones. `hashed` are its
+    files, where their digests are wanted.
     """
     entries: dict[str, Entry] = {}
     # Parts of fused tensors first: a tensor that is called as a part is must not stand for it.
@@ -93,7 +97,18 @@ def baseline_of(audit: Audit, keeper: Keeper, findings: Iterable[Finding] = ()) 
         statistics=STATISTICS,
         entries=tuple(sorted(entries.values(), key=lambda entry: place_in_file(entry.name))),
         known=tuple(sorted(known, key=lambda each: (each.rule, place_in_file(each.subject)))),
+        files=_digests(hashed) if hashed else (),
     )
+
+
+def _digests(hashed: HashedFiles) -> tuple[FileDigest, ...]:
+    digests: dict[str, str] = {}
+    for file, sha256 in hashed.sha256.items():
+        name = text(file)
+        while name in digests:  # a name that looks like the escape of another must not stand for it
+            name += "+"
+        digests[name] = sha256
+    return tuple(FileDigest(name=name, sha256=digests[name]) for name in sorted(digests, key=place_in_file))
 
 
 def known_of(finding: Finding, target: str) -> Known:

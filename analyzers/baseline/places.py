@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaynes_audit.analyzers.baseline.entry import StoredBaseline
+from jaynes_audit.analyzers.baseline.entry import STATISTICS, StoredBaseline
 from jaynes_audit.analyzers.baseline.text import from_text
 from jaynes_audit.analyzers.checkpoints.quoted import quoted, quoted_path
 from jaynes_audit.analyzers.errors import CouldNotRead, UsageError
@@ -26,6 +26,17 @@ def read_baseline(place: str) -> StoredBaseline:
     """Read the baseline at a path, or at REVISION:PATH in git. Errors are those of `read_content` and `from_text`."""
     read = read_content(place)
     return from_text(read.content, read.place)
+
+
+def read_comparable(place: str) -> StoredBaseline:
+    """Read a baseline that can be compared. Raises what `read_baseline` does, and UsageError where it cannot be."""
+    stored = read_baseline(place)
+    if not stored.is_comparable:
+        raise UsageError(
+            f"{quoted_path(place)} has statistics of version {stored.baseline.statistics}, and this is version "
+            f"{STATISTICS}: nothing can be held against it; write it again from the model that it was made of"
+        )
+    return stored
 
 
 def read_content(place: str) -> Content:
@@ -113,8 +124,13 @@ def _of_file(path: Path) -> bytes:
     except OSError as error:
         raise CouldNotRead(f"{quoted_path(path)} cannot be read: {error.strerror or error}") from error
     if len(content) > MOST_BYTES:
-        raise UsageError(f"{quoted_path(path)} has more than {MOST_BYTES >> 20:,} MiB; no baseline is so large")
+        raise _too_large(path)
     return content
+
+
+def _too_large(path: Path | str) -> UsageError:
+    most = f"{MOST_BYTES >> 20:,} MiB"
+    return UsageError(f"{quoted_path(path)} has more than {most}; no baseline is so large, so name another file")
 
 
 def _of_revision(revision: str, path: str) -> bytes:
@@ -127,7 +143,7 @@ def _of_revision(revision: str, path: str) -> bytes:
     named = f"{commit.decode().strip()}:./{os.path.relpath(path)}"
     size = _git("cat-file", "-s", named, otherwise=absent)
     if int(size) > MOST_BYTES:
-        raise UsageError(f"{quoted_path(path)} has more than {MOST_BYTES >> 20:,} MiB; no baseline is so large")
+        raise _too_large(path)
     folder = f"{quoted_path(path)} is no file in revision {quoted(revision)}; name the baseline in it"
     return _git("cat-file", "blob", named, otherwise=folder)
 

@@ -18,6 +18,7 @@ from jaynes_audit.analyzers.baseline.entry import (
     QUANTILE_PROBABILITIES,
     Baseline,
     Entry,
+    FileDigest,
     Known,
     Law,
     StoredBaseline,
@@ -41,6 +42,8 @@ NO_DIGEST = "0" * 64  # what stands in the digest's place while it is made
 QUANTILES = len(QUANTILE_PROBABILITIES)
 BROKEN: Final = (msgspec.MsgspecError, ValueError, RecursionError)  # what decoding raises, whatever the bytes
 
+DIGEST = "^[0-9a-f]{64}$"  # SHA-256
+Sha256 = Annotated[str, Meta(pattern=DIGEST)]
 Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
 Whole = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Size = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
@@ -65,8 +68,12 @@ class HeaderLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     revision: Annotated[Name, Meta(description="The Hub's name of its version; empty for a local one.")]
     reason: Annotated[Name, Meta(description="Why somebody approved all of it at once.")] = ""
     layers: Annotated[Whole, Meta(description="How many lines of layers follow.")]
+    files: Annotated[
+        dict[Name, Sha256],
+        Meta(description="SHA-256 of each file that it was read from, by its path from the model's folder."),
+    ] = {}
     digest: Annotated[
-        str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 of all bytes, with 64 zeros in the place of this.")
+        str, Meta(pattern=DIGEST, description="SHA-256 of all bytes, with 64 zeros in the place of this.")
     ]
 
 
@@ -156,6 +163,7 @@ def to_text(baseline: Baseline) -> str:
         revision=baseline.revision,
         reason=text(baseline.reason),
         layers=len(baseline.entries),
+        files={each.name: each.sha256 for each in baseline.files},
         digest=NO_DIGEST,
     )
     digest = hashlib.sha256(f"{_written(header)}{rest}".encode()).hexdigest()
@@ -215,6 +223,7 @@ class _Reading:
                 statistics=self._header.statistics,
                 entries=tuple(self._entries),
                 known=tuple(self._known),
+                files=tuple(FileDigest(name=name, sha256=each) for name, each in self._header.files.items()),
             ),
             lines=self._lines,
         )
@@ -257,6 +266,9 @@ class _Reading:
             self._header = _HEADER.decode(line)
         except BROKEN as error:
             yield _Problem(line=1, what=_words(error))
+            return
+        if list(self._header.files) != sorted(self._header.files, key=place_in_file):
+            yield _Problem(line=1, what="its files are not in order")
 
     def _of_lines(self, lines: list[bytes]) -> Iterator[_Problem]:
         for number, line in enumerate(lines, 2):

@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
-from jaynes_audit.analyzers.baseline.entry import Baseline, Entry, Known
+from jaynes_audit.analyzers.baseline.entry import Baseline, Entry, FileDigest, Known
 from jaynes_audit.analyzers.baseline.keeping import place_in_file
 from jaynes_audit.analyzers.rules import RULES, Finding
+from jaynes_audit.analyzers.rules.files import DIGEST_MISMATCH
 from jaynes_audit.analyzers.rules.policy import matches
 
 OF_CHANGE = frozenset(rule.code for rule in RULES if rule.needs_baseline)
 
 Key = TypeVar("Key", bound=Hashable)
+Named = TypeVar("Named", bound=Entry | FileDigest)
 
 
 class DifferenceKind(StrEnum):
@@ -25,19 +27,24 @@ class DifferenceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A layer whose line is not the same in both, or a known finding that only one of them has.
+    """A layer whose line is not the same in both, a known finding that only one of them has, or a file's digest.
 
-    `rule` is the finding's code, and empty for a layer; `name` is the layer, or what the finding is about.
+    `rule` is the finding's code, that of the rule about digests for a file, and empty for a layer; `name` is the layer,
+    the file, or what the finding is about.
     """
 
     name: str
     kind: DifferenceKind
     rule: str = ""
+    is_file: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
-    """What a user approves: whatever rules of these codes (or beginnings of codes) object to, or layers by pattern."""
+    """What a user approves: whatever rules of these codes (or beginnings of codes) object to, or layers by pattern.
+
+    Digests of files are approved by the code alone: a pattern of layers says nothing of the files that they lie in.
+    """
 
     codes: tuple[str, ...] = ()
     tensors: tuple[str, ...] = ()
@@ -48,7 +55,8 @@ class Acceptance:
 
         A line is rewritten as a whole, so by code it is approved only where every rule that objects to it is.
         """
-        if self.everything or any(matches(difference.name, pattern) for pattern in self.tensors):
+        by_pattern = not difference.is_file and any(matches(difference.name, pattern) for pattern in self.tensors)
+        if self.everything or by_pattern:
             return True
         objected = [code for code in (difference.rule, *codes) if code]
         return bool(objected) and all(code.startswith(self.codes) for code in objected)
@@ -75,17 +83,25 @@ class Update:
 
 
 def changes(before: Baseline, now: Baseline) -> tuple[Difference, ...]:
-    """Give the lines that differ: the layers in the order of the file, then the known findings."""
+    """Give the lines that differ: the layers in the order of the file, then the known findings, then files.
+
+    Files are compared where those of `now` were hashed.
+    """
     layers = _compared(
         {each.name: each for each in before.entries},
         {each.name: each for each in now.entries},
     )
     known = _compared({each: each for each in before.known}, {each: each for each in now.known})
+    files = _compared(_by_name(before.files), _by_name(now.files)) if now.files else {}
     return (
         *(Difference(name=name, kind=layers[name]) for name in sorted(layers, key=place_in_file)),
         *(
             Difference(name=each.subject, kind=known[each], rule=each.rule)
             for each in sorted(known, key=lambda each: (each.rule, place_in_file(each.subject)))
+        ),
+        *(
+            Difference(name=name, kind=files[name], rule=DIGEST_MISMATCH.code, is_file=True)
+            for name in sorted(files, key=place_in_file)
         ),
     )
 
@@ -106,7 +122,8 @@ def updated(before: Baseline, now: Baseline, findings: Iterable[Finding], accept
     remaining = tuple(each for each in left if (each.rule in told if each.rule else codes[each.name]))
     told_of = frozenset(remaining)
     layers = {each.name for each in accepted if not each.rule}
-    findings_changed = {Known(rule=each.rule, subject=each.name) for each in accepted if each.rule}
+    files = {each.name for each in accepted if each.is_file}
+    findings_changed = {Known(rule=each.rule, subject=each.name) for each in accepted if each.rule and not each.is_file}
     source = before if left else now
     return Update(
         baseline=replace(
@@ -114,6 +131,7 @@ def updated(before: Baseline, now: Baseline, findings: Iterable[Finding], accept
             statistics=before.statistics,
             entries=_merged(before.entries, now.entries, layers),
             known=_merged_known(before.known, now.known, findings_changed),
+            files=_merged(before.files, now.files, files),
         ),
         accepted=accepted,
         remaining=remaining,
@@ -127,6 +145,10 @@ def _compared(before: Mapping[Key, object], now: Mapping[Key, object]) -> dict[K
     return kinds | {key: DifferenceKind.CHANGED for key in before if key in now and before[key] != now[key]}
 
 
+def _by_name(files: Iterable[FileDigest]) -> dict[str, FileDigest]:
+    return {each.name: each for each in files}
+
+
 def _codes_by_name(before: Baseline, now: Baseline, findings: Iterable[Finding]) -> dict[str, list[str]]:
     codes: dict[str, list[str]] = {each.name: [] for each in (*before.entries, *now.entries)}
     of_model: list[str] = []
@@ -136,7 +158,7 @@ def _codes_by_name(before: Baseline, now: Baseline, findings: Iterable[Finding])
     return {name: [*own, *of_model] for name, own in codes.items()}
 
 
-def _merged(before: tuple[Entry, ...], now: tuple[Entry, ...], accepted: set[str]) -> tuple[Entry, ...]:
+def _merged(before: tuple[Named, ...], now: tuple[Named, ...], accepted: set[str]) -> tuple[Named, ...]:
     kept = [each for each in before if each.name not in accepted]
     taken = [each for each in now if each.name in accepted]
     return tuple(sorted([*kept, *taken], key=lambda each: place_in_file(each.name)))

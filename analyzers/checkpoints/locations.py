@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jaynes_audit.analyzers.checkpoints.families import is_weights
+from jaynes_audit.analyzers.checkpoints.file_digests import files_of
 from jaynes_audit.analyzers.checkpoints.hub.cache import cached_snapshot
 from jaynes_audit.analyzers.checkpoints.hub.client import hub_client, is_offline
 from jaynes_audit.analyzers.checkpoints.hub.location import SCHEME, HubLocation, hub_location
@@ -30,7 +31,8 @@ class HubAccess:
 
     `mode` None means through the cache up to CACHED_UP_TO_BYTES of weights, and whatever the cache holds already.
     With `headers_only` nothing but headers will be read, so nothing is worth storing. `verify` compares the bytes of
-    every weight file with the hash that the Hub lists. `tell` is given a sentence before a wait that takes long.
+    every file of weights, and of every index, with the hash that the Hub lists. `tell` is given a sentence before a
+    wait that takes long.
     """
 
     mode: Mode | None = None
@@ -94,7 +96,7 @@ def _open_on_hub(location: HubLocation, access: HubAccess) -> Checkpoint:
     checkpoint = _opened(place, mode) if mode else _opened_by_size(place)
     checkpoint = replace(checkpoint, commit=place.commit)
     if access.verify:
-        files = [file for file in checkpoint.files if isinstance(file, HubPlace)]
+        files = [file for file in files_of(checkpoint) if isinstance(file, HubPlace)]
         checkpoint = replace(checkpoint, defects=(*checkpoint.defects, *verify(files)))
     return checkpoint
 

@@ -32,12 +32,12 @@ class Distances:
 
     `ks`, 0 to 1, is the largest gap between the two distribution functions. `wasserstein` (nats, as ln|w|) is the area
     between them: how far, on average, a logarithm would have to be moved. `jensen_shannon` (nats, at most ln 2) is
-    taken over intervals and corrected for the bias of counting.
+    taken over intervals and corrected for the bias of counting. Two of them take counts of both layers.
     """
 
-    ks: float
+    ks: float | NotFitted
     wasserstein: float
-    jensen_shannon: float
+    jensen_shannon: float | NotFitted
 
 
 def distances(a: Histogram, b: Histogram) -> Distances | NotFitted:

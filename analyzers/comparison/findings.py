@@ -8,6 +8,7 @@ from jaynes_audit.analyzers.comparison.parameters import Shift
 from jaynes_audit.analyzers.comparison.side_by_side import LayerComparison
 from jaynes_audit.analyzers.comparison.verdict import is_as_good_as_its_scheme
 from jaynes_audit.analyzers.distributions.moments import NotFitted
+from jaynes_audit.analyzers.record import ModelRecord
 from jaynes_audit.analyzers.rules import (
     CHANGE_RULES,
     COMMON_RESCALE,
@@ -68,7 +69,7 @@ def holds_the_same_weights(exact: Exact | NotFitted) -> bool:
 def _of_itself(comparison: "Comparison") -> Iterator[Finding]:
     """What B's own audit found, where there is one."""
     for model in comparison.measured[1:]:
-        for found in model.findings:
+        for found in model.findings if isinstance(model, ModelRecord) else ():
             yield Finding(
                 rule=found.rule,
                 name=found.name,
@@ -103,6 +104,7 @@ def _change(layer: LayerComparison, zeros_a: Mapping[str, int], zeros_b: Mapping
         log_sigma=parameters if isinstance(parameters, NotFitted) else _moved(parameters.log_sigma),
         skewness=parameters if isinstance(parameters, NotFitted) else _moved(parameters.skewness),
         ks=layer.distances if isinstance(layer.distances, NotFitted) else layer.distances.ks,
+        quantile_gap=layer.quantile_gap,
         zero_shares=(zeros_a[a.name] / a.weights, zeros_b[b.name] / b.weights)
         if a.weights and b.weights and a.name in zeros_a and b.name in zeros_b
         else NOT_COUNTED,

@@ -3,6 +3,7 @@
 import math
 
 from jaynes_audit.analyzers.claim import NO_LAW, last_blocks
+from jaynes_audit.analyzers.comparison.kept import KeptFit
 from jaynes_audit.analyzers.distributions.candidates import Family
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.distributions.ranking import SIMPLICITY_NATS, TIE_NATS
@@ -73,8 +74,8 @@ def _relative_depth(depth: int | None, deepest: int) -> float | None:
     return None if depth is None or depth < 0 or not deepest else depth / deepest
 
 
-def possible(fit: FitRecord) -> bool:
-    """Whether a fit could be one of weights: a report may have been written by anyone."""
+def possible(fit: FitRecord | KeptFit) -> bool:
+    """Whether a fit could be one of weights: a report or a baseline may have been written by anyone."""
     errors = (fit.se_mu or 0.0, fit.se_sigma or 0.0, fit.se_skewness or 0.0)
     within = all(abs(number) <= MOST_MEASURED for number in (fit.mu, fit.sigma, fit.skewness, *errors))
     return within and fit.sigma > 0 and min(errors) >= 0

@@ -1,4 +1,4 @@
-"""What a user named -> Operand: a checkpoint, a sketch archive, or a model of a saved report."""
+"""What a user named -> Operand: a checkpoint, a sketch archive, a model of a saved report, or a baseline's model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,21 +10,23 @@ from jaynes_audit.analyzers.checkpoints import Checkpoint, HubAccess, expand
 from jaynes_audit.analyzers.checkpoints.families import is_index
 from jaynes_audit.analyzers.checkpoints.quoted import quoted_path
 from jaynes_audit.analyzers.checkpoints.reading import is_absent, is_folder
+from jaynes_audit.analyzers.comparison.kept import KeptModel
 from jaynes_audit.analyzers.errors import NothingToAudit
 from jaynes_audit.analyzers.record import ModelRecord
 from jaynes_audit.analyzers.record.reading import read_report
 
 REPORT_SUFFIX = ".json"
 
-Known: TypeAlias = Checkpoint | Archive | ModelRecord
+Known: TypeAlias = Checkpoint | Archive | ModelRecord | KeptModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Operand:
-    """One model to be compared, as the user named it, and what is known of it."""
+    """One model to be compared, as the user named it, and what is known of it. `remarks` say how that was found."""
 
     target: str
     known: Known
+    remarks: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -34,6 +36,8 @@ class Operand:
                 return "checkpoint"
             case ModelRecord():
                 return "report"
+            case KeptModel():
+                return "baseline"
         return "sketch archive"
 
     @property
@@ -46,6 +50,8 @@ class Operand:
 
 def open_operands(target: str, access: HubAccess | None = None) -> list[Operand]:
     """Open what a target names. A pattern means each checkpoint it matches, a report each model it holds.
+
+    Baselines are opened by `baseline.operand`, which knows what they are.
 
     Raises:
         UsageError: when the target has no meaning, or is a report that cannot be understood.

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from jaynes_audit.analyzers.checkpoints.quoted import quoted
+from jaynes_audit.analyzers.comparison.kept import KeptFit, KeptLayer
 from jaynes_audit.analyzers.comparison.members import possible
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.record import FitRecord, LayerRecord
@@ -34,7 +35,7 @@ class Parameters:
 NO_ERROR = NotFitted("no standard error in one of the models")
 
 
-def parameters(a: LayerRecord, b: LayerRecord) -> Parameters | NotFitted:
+def parameters(a: LayerRecord | KeptLayer, b: LayerRecord | KeptLayer) -> Parameters | NotFitted:
     """Compare the fits of a layer in two models. Errors of changes are sqrt(error_a^2 + error_b^2)."""
     in_a, in_b = _fit(a, "A"), _fit(b, "B")
     if isinstance(in_a, NotFitted):
@@ -48,7 +49,7 @@ def parameters(a: LayerRecord, b: LayerRecord) -> Parameters | NotFitted:
     )
 
 
-def _fit(layer: LayerRecord, side: str) -> FitRecord | NotFitted:
+def _fit(layer: LayerRecord | KeptLayer, side: str) -> FitRecord | KeptFit | NotFitted:
     if layer.fit is None:
         return NotFitted(f"not fitted in {side}: {quoted(layer.not_fitted or '')}")
     return layer.fit if possible(layer.fit) else NotFitted(f"the fit in {side} has numbers that no weights can have")

@@ -57,11 +57,11 @@ class ComparedRecord(Struct, frozen=True, kw_only=True):
     """One of the two models, summed up."""
 
     target: Annotated[str, Meta(description="What it was called on the command line.")]
-    kind: Annotated[str, Meta(description="What is known of it: its weights (checkpoint), sketches, or a report.")]
+    kind: Annotated[str, Meta(description="What it is: a checkpoint, a sketch archive, a report or a baseline.")]
     commit: Annotated[str | None, Meta(description="The Hub's name of the version read; null for a local one.")]
     layers: Annotated[int, Meta(description="Its weight matrices and vectors.")]
     weights: Annotated[int, Meta(description="Weights in them.")]
-    bytes: Annotated[int, Meta(description="Stored bytes of all its tensors.")]
+    bytes: Annotated[int | None, Meta(description="Stored bytes of all its tensors; null: a baseline keeps none.")]
     dtypes: Annotated[list[str], Meta(description="Number formats they are stored in.")]
     files: Annotated[list[str], Meta(description="The files they are stored in.")]
     not_compared: Annotated[list[NotComparedRecord], Meta(description="Tensors of which nothing could be compared.")]
@@ -114,7 +114,10 @@ class ParametersRecord(Struct, frozen=True, kw_only=True):
 
 
 class DistancesRecord(Struct, frozen=True, kw_only=True):
-    """Distances between the two distributions of ln|w|, over finite non-zero weights. Null: not a finite number."""
+    """Distances between the two distributions of ln|w|, over finite non-zero weights.
+
+    Null: not a finite number, or a baseline's quantiles do not tell it.
+    """
 
     ks: Annotated[float | None, Meta(description="Kolmogorov-Smirnov distance, 0 to 1.")]
     ks_noise: Annotated[
@@ -447,7 +450,7 @@ def _shift(shift: Shift) -> ShiftRecord:
 def _distances(distances: Distances, match: Match) -> DistancesRecord:
     return DistancesRecord(
         ks=_number(distances.ks),
-        ks_noise=_number(ks_noise(match.a.weights, match.b.weights)),
+        ks_noise=None if isinstance(distances.ks, NotFitted) else ks_noise(match.a.weights, match.b.weights),
         wasserstein=_number(distances.wasserstein),
         jensen_shannon=_number(distances.jensen_shannon),
     )

@@ -7,14 +7,16 @@ from jaynes_audit.analyzers.comparison.exact.outcome import Exact, Unread
 from jaynes_audit.analyzers.comparison.matching import Match
 from jaynes_audit.analyzers.comparison.parameters import Parameters
 from jaynes_audit.analyzers.distributions.moments import NotFitted
+from jaynes_audit.analyzers.rules.changes import NO_QUANTILES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One side of a comparison, summed up. `kind` is checkpoint, sketches or report; `bytes` are the stored ones.
+    """One side of a comparison, summed up. `kind` is checkpoint, sketch archive, report or baseline.
 
-    `not_compared` are the tensors of which nothing could be compared, each with its reason: what was not read, what
-    could not be decoded. `complete` is False when any of them should have been.
+    `bytes` are the stored ones; a baseline keeps neither these (None) nor `files`. `not_compared` are the tensors of
+    which nothing could be compared, each with its reason: what was not read, what could not be decoded. `complete` is
+    False when any of them should have been.
     """
 
     target: str
@@ -22,7 +24,7 @@ class Compared:
     commit: str
     layers: int
     weights: int
-    bytes: int
+    bytes: int | None
     dtypes: tuple[str, ...]
     files: tuple[str, ...]
     not_compared: tuple[tuple[str, str], ...]
@@ -34,12 +36,14 @@ class LayerComparison:
     """A layer of both models, side by side. What could not be compared says why.
 
     Of layers with the very same bytes `parameters` and `distances` may be unmeasured: there is nothing to differ.
+    `quantile_gap` is the greatest distance beyond chance between their quantiles, in sigmas of A.
     """
 
     match: Match
     parameters: Parameters | NotFitted
     distances: Distances | NotFitted
     exact: Exact | NotFitted
+    quantile_gap: float | NotFitted = NO_QUANTILES
 
     @property
     def could_not_read(self) -> bool:

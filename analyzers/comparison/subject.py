@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from jaynes_audit.analyzers.chunks import Layer
+from jaynes_audit.analyzers.comparison.kept import KeptLayer
 from jaynes_audit.analyzers.record import LayerRecord
 from jaynes_audit.analyzers.roles import Role
 
@@ -45,8 +46,8 @@ def subject_of_layer(layer: Layer) -> Subject:
     )
 
 
-def subject_of_record(layer: LayerRecord) -> Subject:
-    """Describe a layer of a report."""
+def subject_of_record(layer: LayerRecord | KeptLayer) -> Subject:
+    """Describe a layer of a report or of a baseline."""
     return Subject(
         name=layer.name,
         tensor=layer.tensor,

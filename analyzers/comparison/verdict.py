@@ -211,6 +211,8 @@ def _other_form(case: Case) -> list[str]:
         shapes = " and ".join(f"{rows:,} x {columns:,}" for rows, columns in map(_shape, _both(reshaped[0])))
         forms.append(f"{_counted(len(reshaped), 'layer')} in another shape ({_name(reshaped[0])}: {shapes})")
     formats = [sorted({PurePath(file).suffix for file in side.files}) for side in (case.a, case.b)]
+    if not (case.a.files and case.b.files):  # a baseline keeps none
+        return forms
     if formats[0] != formats[1]:
         forms.append(f"in another file format (A: {listed(formats[0])}; B: {listed(formats[1])})")
     elif len(case.a.files) != len(case.b.files):

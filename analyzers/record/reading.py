@@ -62,7 +62,7 @@ def _content(path: Path) -> bytes:
         with opened(path) as (stream, size):
             if size > MOST_REPORT_BYTES:
                 told = f"{quoted_path(path)} has {size:,} bytes; a report has at most {MOST_REPORT_BYTES:,}"
-                raise CouldNotRead(told)
+                raise CouldNotRead(f"{told}, so name another file")
             return stream.read(MOST_REPORT_BYTES)
     except RefusedFile as refusal:
         raise UsageError(f"{quoted_path(path)} is no regular file; name a report that `-o json` wrote") from refusal
@@ -129,4 +129,4 @@ def _most_of_a_kind(record: RoleRecord | LayerRecord) -> int:
 
 
 def _no_report(path: Path, fault: str) -> UsageError:
-    return UsageError(f"{quoted_path(path)} is no report of the format {FORMAT}: {fault}")
+    return UsageError(f"{quoted_path(path)} is no report of the format {FORMAT}: {fault}; make it again with `-o json`")

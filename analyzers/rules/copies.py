@@ -21,6 +21,7 @@ MOST_NAMED = 3
 
 COMPUTED = KEPT | {Role.POSITION_EMBEDDING}  # tables of sines are alike in all blocks
 INTEGER = re.compile("[0-9]+")
+AN_EMBEDDING = re.compile(r"embed|(?<![a-z])emb(?![a-z])", re.IGNORECASE)  # in a name of no known role
 
 Contents = tuple[tuple[str, str], ...]
 
@@ -43,7 +44,7 @@ def duplicate_tensor(audit: Audit, _: Callable[[str], Thresholds]) -> Iterator[t
         if layer.name in told:
             continue
         first = alike.setdefault((layer.content, layer.rows, layer.columns), layer.name)
-        if first != layer.name:
+        if first != layer.name and not _are_tied_ends(first, layer.name):
             pairs[INTEGER.sub("#", first), INTEGER.sub("#", layer.name)].append((layer.name, first))
     for of_pattern in pairs.values():
         name, first = of_pattern[0]
@@ -65,6 +66,12 @@ def repeated_layer(audit: Audit, _: Callable[[str], Thresholds]) -> Iterator[tup
         if copy and original:
             told = f"all {len(later):,} matrices of block {copy.number:,} of {quoted(copy.stack)} are those of block "
             yield later[0], f"{told}{original.number:,}"
+
+
+def _are_tied_ends(one: str, other: str) -> bool:
+    """Whether these are an embedding and a head, whatever they are called: outside of all blocks, one named so."""
+    names = (one, other)
+    return not any(map(place_of, names)) and any(map(AN_EMBEDDING.search, names))
 
 
 def _matrices(audit: Audit) -> Iterator[LayerAudit]:

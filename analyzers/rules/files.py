@@ -80,11 +80,14 @@ DIGEST_MISMATCH = Rule(
     name="digest-mismatch",
     level=Level.ERROR,
     documentation="""\
-The bytes of a file have another hash than the Hub lists for it.
+A file has another hash than the Hub lists or the baseline keeps for it, or only one of model and baseline has the file.
+It is asked with --verify; a baseline has the digests of files where `jaynes baseline write --verify` kept them.
 
-Why it matters: the file was damaged on its way or on the disk, or somebody changed it.
-What to do: remove it from the cache and fetch it again; if it differs again, tell the model's owner.
-Example: hf://org/model/model.safetensors: its sha256 is 9f2c... where the Hub lists 41ab...""",
+Why it matters: the file was damaged on its way or on the disk, or somebody changed it. Equal weights may be in it all
+the same, but it is not the file that was approved.
+What to do: fetch it again, out of the cache if it came from the Hub; if it was written anew on purpose, accept it into
+the baseline.
+Example: export/model.safetensors: its sha256 is 9f2c04d81ab3 where the baseline has 41ab77e0c95d""",
 )
 
 UNSUPPORTED_DTYPE = Rule(

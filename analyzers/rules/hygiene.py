@@ -51,6 +51,8 @@ INCOMPLETE_AUDIT = Rule(
     documentation="""\
 Not every weight of the checkpoint was read.
 
+It is a note where no more was left out than --sample, --headers-only, --layers or --exclude asked for.
+
 Why it matters: nothing is known of the rest, which may be broken.
 What to do: the report says of each tensor that was left out why; most often a format that is not supported.
 Example: export/: 3 of 291 tensors were not analysed""",

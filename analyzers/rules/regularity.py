@@ -15,6 +15,7 @@ from jaynes_audit.analyzers.roles.slots import EMBEDDINGS, ONLY, slot_of
 from jaynes_audit.analyzers.rules.blocks import Blocks, place_of, stacks_of
 from jaynes_audit.analyzers.rules.rule import Level, Precision, model_rule
 from jaynes_audit.analyzers.rules.thresholds import Thresholds
+from jaynes_audit.analyzers.rules.values import FP8
 
 LEAST_BLOCKS = 4  # one, and three that agree
 MOST_NAMED = 3
@@ -33,6 +34,8 @@ CORE = frozenset({Role.ATTENTION_Q, Role.ATTENTION_K, Role.ATTENTION_V, Role.ATT
 
 NAMELESS = frozenset({Role.OTHER, Role.CONV})  # what a tensor is called by its shape, if its name says nothing
 
+WITH_SCALES = "FP8"  # in the label of what has them: FP8, FP8-128x128, MXFP8
+
 NUMBERED = re.compile(r"\.[0-9]+(?=\.)")
 
 Shapes = tuple[tuple[int, int], ...]
@@ -41,12 +44,16 @@ Shapes = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A tensor of a block: its name, its shape, what it does, and whether all blocks of its kind must have one."""
+    """A tensor of a block: its name, its shape, what it does, and whether all blocks of its kind must have one.
+
+    `dtype` is what it is stored in, with the label of its quantiser where there is one; empty where it is not known.
+    """
 
     name: str
     shapes: Shapes
     role: Role
     is_core: bool
+    dtype: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +81,8 @@ class Odd:
 def irregular_block(audit: Audit, _: Callable[[str], Thresholds]) -> Iterator[tuple[str, str]]:
     """One block of a stack lacks a tensor that all others have, has it under another name, or has it turned round.
 
+    Or it has FP8 weights without a scale where most blocks have scales.
+
     Said where all other blocks agree. A block that has something else in place of what it lacks is of another kind,
     which many networks mix; nothing is said of those. Of the first and the last block, and where there are fewer than
     four, only what no design leaves out or adds is told.
@@ -87,6 +96,7 @@ def irregular_block(audit: Audit, _: Callable[[str], Thresholds]) -> Iterator[tu
         yield from _irregular(stack, blocks, begins_with_norm=begins_with_norm)
         if len(blocks) >= LEAST_BLOCKS:
             yield from _turned(stack, blocks)
+        yield from _unscaled(stack, blocks)
 
 
 def _is_of_embeddings(norm: str) -> bool:
@@ -100,7 +110,10 @@ def _members(audit: Audit) -> Iterator[tuple[str, Member]]:
     for name, parts in by_tensor.items():
         is_core = all(part.role in CORE and slot_of(part.name, part.role, inside=True).kinds == ONLY for part in parts)
         shapes = tuple((part.rows, part.columns) for part in parts)
-        yield name, Member(name=name, shapes=shapes, role=parts[0].role, is_core=is_core)
+        yield (
+            name,
+            Member(name=name, shapes=shapes, role=parts[0].role, is_core=is_core, dtype=parts[0].dtype),
+        )
     for name in [*(each.name.partition("[")[0] for each in audit.left_out), *audit.aliases]:
         if name not in by_tensor:
             yield name, Member(name=name, shapes=(), role=Role.OTHER, is_core=False)
@@ -258,6 +271,22 @@ def _turned(stack: str, blocks: Blocks[Member]) -> Iterator[tuple[str, str]]:
             yield name, f"is {_by(odd)}, the transpose of the {_by(usual)} in the {others}"
         elif number not in ends and all(a != b for a, b in zip(_whole(odd), _whole(usual), strict=True)):
             yield name, f"is {_by(odd)}, but {_by(usual)} in the {others}"
+
+
+def _unscaled(stack: str, blocks: Blocks[Member]) -> Iterator[tuple[str, str]]:
+    """Tensors of FP8 without a scale that most blocks have: what a quantiser spares, it leaves in a wider format."""
+    bare: defaultdict[str, list[Member]] = defaultdict(list)
+    scaled: Counter[str] = Counter()
+    for block in blocks.values():
+        for member, each in block.items():
+            if each.dtype in FP8:
+                bare[member].append(each)
+            scaled[member] += WITH_SCALES in each.dtype
+    for member, lost in bare.items():
+        if scaled[member] > len(lost):
+            others = _others(scaled[member], stack)
+            for each in lost:
+                yield each.name, f"is stored in {each.dtype} without a scale, which the {others} have"
 
 
 def _whole(shapes: Shapes) -> tuple[int, int]:

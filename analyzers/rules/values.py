@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from jaynes_audit.analyzers.audit import Audit
 from jaynes_audit.analyzers.distributions.moments import NotFitted
@@ -13,6 +14,7 @@ from jaynes_audit.analyzers.misreading import NARROW
 from jaynes_audit.analyzers.rescaling import NOT_RESCALED
 from jaynes_audit.analyzers.roles import Role
 from jaynes_audit.analyzers.roles.role import GAINS_AND_BUFFERS, LOOKED_UP
+from jaynes_audit.analyzers.rules.blocks import place_of
 from jaynes_audit.analyzers.rules.rule import (
     LayerRule,
     Level,
@@ -29,6 +31,15 @@ ROUNDING = 1e-12  # of a sum of up to 1e9 equal squares, added in lanes, tiles a
 ZERO_BY_DESIGN = frozenset({Role.BIAS, Role.LORA_B, Role.BUFFER})  # where training starts from, or never goes
 # Matrices that vision transformers and diffusion models start from zero; untrained ones are healthy too.
 ZERO_AT_FIRST = frozenset({Role.POSITION_EMBEDDING, Role.MODULATION})
+# What branches end in: some networks start these from zero, all of a kind, so that a branch adds nothing at first
+# (Goyal et al. 2017, arXiv:1706.02677; Zhang et al. 2023, arXiv:2302.05543). Nothing else of a branch learns from zero.
+ENDS_OF_BRANCHES = frozenset(
+    {
+        *(Role.ATTENTION_O, Role.CROSS_ATTENTION_O, Role.MLP_DOWN, Role.EXPERT_DOWN, Role.SSM_OUT),
+        *(Role.ATTENTION_GATE, Role.ROUTER, Role.CONV, Role.PROJECTION, Role.HEAD, Role.OTHER),
+    }
+)
+LEAST_BEGUN = 2  # of a kind, all of them zero, for that to be a design rather than an accident
 LEAST_JUDGED = 256  # weights; of fewer, a share says little
 DEAD_BEYOND_CHANCE = 2.0  # times as many rows as would be zero if zeros fell where they may
 
@@ -62,6 +73,20 @@ END_OF_RANGE_BY_FAULT = 1  # more weights with the greatest number of their form
 
 NEARER_TO_ONE = 1.5  # than half of it is, of a factor below this
 
+INTEGER = re.compile("[0-9]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What the same part of every block shares: its name but for the number of the block, and that it is a matrix.
+
+    `is_listed` of what is numbered itself: the numbers of a list may stand for unlike things.
+    """
+
+    name: str
+    is_matrix: bool
+    is_listed: bool
+
 
 @layer_rule("JN101", "non-finite-weights", Level.ERROR)
 def non_finite(layer: LayerAudit, _: Thresholds) -> str | None:
@@ -82,30 +107,64 @@ def all_zero(audit: Audit, _: Callable[[str], Thresholds]) -> Iterator[tuple[str
     """A weight matrix is zero throughout, or the gains of one norm although its siblings' are not.
 
     Biases, buffers and the second factor of LoRA may be zero. Other vectors, and tables that some networks start from
-    zero, are no more than a note.
+    zero, are no more than a note. Where all matrices of a kind that ends branches are zero, as the zero convolutions of
+    a new ControlNet are, it is one warning for them, and a warning for what stands alone in such a model.
 
     Why it matters: the layer passes nothing on; a shard was not written, or a module not loaded.
     What to do: compare with the checkpoint that was exported, and export again.
     Example: model.layers.3.mlp.up_proj.weight: all 11,534,336 weights are zero
     """
-    zeros = [each for each in audit if each.role not in ZERO_BY_DESIGN and 1 < each.counts.weights == each.counts.zero]
-    if not zeros:
-        return
-    alike, zeros_alike = Counter(map(_kind, audit)), Counter(map(_kind, zeros))
-    for layer in zeros:
-        among, zero = alike[_kind(layer)], zeros_alike[_kind(layer)]
-        said = f"all {layer.counts.weights:,} weights are zero"
-        if _is_matrix(layer) and layer.role not in ZERO_AT_FIRST:
-            yield layer.name, said
-        elif layer.role in {Role.NORM, *ZERO_AT_FIRST} and 2 * zero < among:
-            yield layer.name, f"{said}; of {among - zero:,} others of the kind they are not"
-        else:
-            yield layer.name, Objection(sentence=said, level=Level.NOTE)
+    zeros: defaultdict[Kind, list[LayerAudit]] = defaultdict(list)
+    for layer in audit:
+        if layer.role not in ZERO_BY_DESIGN and 1 < layer.counts.weights == layer.counts.zero:
+            zeros[_kind(layer)].append(layer)
+    if zeros:
+        yield from _zero_by_kind(zeros, Counter(map(_kind, audit)), is_whole=not audit.is_sample)
 
 
-def _kind(layer: LayerAudit) -> str:
-    """The name without its numbers, which the same part of every block shares."""
-    return re.sub(r"\d+", "", layer.name)
+def _zero_by_kind(
+    zeros: Mapping[Kind, Sequence[LayerAudit]], number: Mapping[Kind, int], *, is_whole: bool
+) -> Iterator[tuple[str, str | Objection]]:
+    is_untrained = any(
+        LEAST_BEGUN <= number[kind] == len(layers)
+        and (_is_begun_from_zero(layers[0]) or layers[0].role is Role.MODULATION)
+        for kind, layers in zeros.items()
+    )
+    for kind, layers in zeros.items():
+        others = number[kind] - len(layers)
+        if is_untrained and not others and _is_begun_from_zero(layers[0]):
+            more = f", and so in all {len(layers):,} of the kind" if layers[1:] else ""
+            yield layers[0].name, _before_training(f"all {layers[0].counts.weights:,} weights are zero{more}")
+            continue
+        for layer in layers:
+            said = f"all {layer.counts.weights:,} weights are zero"
+            if layer.role in ZERO_AT_FIRST or not _is_matrix(layer):
+                # Of a sample it is not known what the others of the kind are like.
+                is_alone = is_whole and layer.role in {Role.NORM, *ZERO_AT_FIRST} and others > len(layers)
+                told = f"{said}; of {others:,} others of the kind they are not"
+                yield layer.name, told if is_alone else Objection(sentence=said, level=Level.NOTE)
+            elif is_untrained and kind.is_listed and _is_begun_from_zero(layer):
+                yield layer.name, _before_training(said)
+            else:
+                yield layer.name, said
+
+
+def _before_training(said: str) -> Objection:
+    return Objection(sentence=f"{said}, as before any training", level=Level.WARNING)
+
+
+def _is_begun_from_zero(layer: LayerAudit) -> bool:
+    return _is_matrix(layer) and layer.role in ENDS_OF_BRANCHES
+
+
+def _kind(layer: LayerAudit) -> Kind:
+    place = place_of(layer.name)
+    name = f"{place.stack}.0." if place else layer.name
+    return Kind(
+        name=INTEGER.sub("#", name) + (place.member if place else ""),
+        is_matrix=_is_matrix(layer),
+        is_listed=place is not None and "." not in place.member,
+    )
 
 
 @layer_rule("JN103", "constant-tensor", Level.WARNING, precision=Precision.HIGH)
@@ -130,7 +189,8 @@ def constant(layer: LayerAudit, _: Thresholds) -> str | None:
 def dead_rows(layer: LayerAudit, limits: Thresholds) -> str | None:
     """More than 1 % of a matrix's rows or columns are zero; of an embedding or a head, 20 % of its entries may be.
 
-    Rows that would be zero by chance, because most of the matrix is, do not count.
+    Rows that would be zero by chance, because most of the matrix is, do not count, and matrices that have no negative
+    weight are not looked at: banks of filters are zero outside of their windows.
 
     Why it matters: these neurons or heads do nothing; a block of the matrix was lost or pruned.
     What to do: if it was pruned on purpose, ignore it with that reason; else export again.
@@ -182,7 +242,8 @@ def underflow(layer: LayerAudit, limits: Thresholds) -> str | None:
     """More than 10 % of a matrix's weights are zero or subnormal, whole rows of zeros apart.
 
     Or more than 0.5 % are zero and none is near zero: all below some magnitude are gone, and above it are as many as
-    there should be. With a baseline, more than 5 % are zero or subnormal where it has a tenth of that or less.
+    there should be. With a baseline, more than 5 % are zero or subnormal where it has a tenth of that or less. Without
+    one, matrices that have no negative weight are not looked at: banks of filters are zero outside of their windows.
 
     Why it matters: small weights were flushed to zero, or keep a few bits only.
     What to do: if the model was pruned, ignore it with that reason; else export in bf16 or fp32, or scale the weights.
@@ -293,8 +354,11 @@ def rounded_twice(layer: LayerAudit, _: Thresholds) -> str | None:
 
 
 def _may_be_judged_by_zeros(layer: LayerAudit) -> bool:
-    may_hold_zeros = layer.role in ZERO_BY_DESIGN | GAINS_AND_BUFFERS or not layer.largest
-    return _is_matrix(layer) and layer.counts.weights >= LEAST_JUDGED and not may_hold_zeros
+    counts = layer.counts
+    # Filters that nobody trains, as those of a bank or of an upsampling, are of one sign, and zero outside of a window.
+    is_filter = counts.negative in {0, counts.weights}
+    may_hold_zeros = layer.role in ZERO_BY_DESIGN | GAINS_AND_BUFFERS or not layer.largest or is_filter
+    return _is_matrix(layer) and counts.weights >= LEAST_JUDGED and not may_hold_zeros
 
 
 def _is_of_one_size_by_rows(layer: LayerAudit) -> bool:

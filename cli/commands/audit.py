@@ -38,12 +38,14 @@ def audit(
     range_end: options.Range = None,
     amplitude: options.AmplitudeOption = None,
     jobs: options.Jobs = None,
+    max_memory: options.MaxMemory = None,
     io: options.InputOutput = IoChoice.MMAP,
     revision: options.Revision = None,
     stream: options.Stream = None,
     offline: options.Offline = False,
     cache_dir: options.CacheDir = None,
     headers_only: options.HeadersOnly = False,
+    sample: options.Sample = None,
     verify: options.Verify = False,
     resume: options.Resume = None,
     save_sketches: options.SaveSketches = None,
@@ -71,6 +73,8 @@ def audit(
     from jaynes_audit.cli.configuration.options import Options  # noqa: PLC0415
     from jaynes_audit.cli.reports.audits import REPORTS  # noqa: PLC0415
 
+    if headers_only and sample is not None:
+        raise UsageError(options.NEITHER_SAMPLED)
     settings = gating.settings_for(
         Options(
             targets=tuple(targets),
@@ -104,16 +108,16 @@ def audit(
             command="audit",
             targets=hub_options.at_revision(settings.targets, revision),
             reading=auditing.Reading(
-                selection=Selection(layers=layers, exclude=exclude),
+                selection=Selection(layers=layers, exclude=exclude, sample=sample),
                 criterion=Criterion(min_fan_in=min_fan_in, min_weights=min_weights),
                 anatomy=anatomy,
                 bins=_histogram(method, bins, range_end, amplitude),
                 jobs=jobs,
+                max_memory=max_memory,
                 io=Io(io.value),
-                access=HubAccess(
-                    mode=options.mode_of(stream=stream), headers_only=headers_only, verify=verify, tell=say
-                ),
+                access=HubAccess(mode=options.mode_of(stream=stream), headers_only=headers_only, tell=say),
                 headers_only=headers_only,
+                verify=verify,
                 allow_global=allow_global,
                 resume=resume,
                 show_progress=not (quiet or no_progress),

@@ -42,8 +42,10 @@ def write(
     config: options.ConfigFile = None,
     no_config: options.NoConfig = False,
     jobs: options.Jobs = None,
+    max_memory: options.MaxMemory = None,
     io: options.InputOutput = IoChoice.MMAP,
     stream: options.Stream = None,
+    verify: options.RecordDigests = False,
     no_progress: options.NoProgress = False,
 ) -> int:
     """Write a new baseline of a checkpoint. A file that is there is never overwritten.
@@ -57,7 +59,7 @@ def write(
     written = baselining.write(
         path,
         target,
-        _reading(jobs, io, stream=stream, show_progress=not no_progress),
+        _reading(jobs, max_memory, io, stream=stream, verify=verify, show_progress=not no_progress),
         _judging(target, config, no_config=no_config),
         force=force,
     )
@@ -66,9 +68,11 @@ def write(
             say(f"{finding.rule} {finding.name}: {finding.subject}: {finding.sentence}")
         say(f"{counted(len(written.broken), 'error')}, so nothing was written; mend the export, or say --force")
         return ExitCode.FOUND
-    layers, known = len(written.baseline.entries), len(written.baseline.known)
-    tell = f"{path}: {counted(layers, 'layer')}, {counted(known, 'known finding')}; review it and commit it"
-    approved = [f"  approved with it: {each.rule} {each.subject}" for each in written.baseline.known]
+    baseline = written.baseline
+    layers, known, files = (len(each) for each in (baseline.entries, baseline.known, baseline.files))
+    digests = f", digests of {counted(files, 'file')}" if files else ""
+    tell = f"{path}: {counted(layers, 'layer')}, {counted(known, 'known finding')}{digests}; review it and commit it"
+    approved = [f"  approved with it: {each.rule} {each.subject}" for each in baseline.known]
     _tell([tell, *approved])
     return ExitCode.PASSED
 
@@ -96,8 +100,10 @@ def update(
     config: options.ConfigFile = None,
     no_config: options.NoConfig = False,
     jobs: options.Jobs = None,
+    max_memory: options.MaxMemory = None,
     io: options.InputOutput = IoChoice.MMAP,
     stream: options.Stream = None,
+    verify: options.RecordDigests = False,
     no_progress: options.NoProgress = False,
 ) -> int:
     """Rewrite the lines of a baseline that are approved, and no other; then say what still differs.
@@ -122,7 +128,7 @@ def update(
         path,
         target,
         (
-            _reading(jobs, io, stream=stream, show_progress=not no_progress),
+            _reading(jobs, max_memory, io, stream=stream, verify=verify, show_progress=not no_progress),
             _judging(target, config, no_config=no_config),
         ),
         acceptance,
@@ -200,7 +206,9 @@ def _tell(lines: Sequence[str]) -> None:
     Output(format=Format.TABLE, path=None).write("".join(f"{visible(line)}\n" for line in lines))
 
 
-def _reading(jobs: int | None, io: IoChoice, *, stream: bool | None, show_progress: bool) -> "Reading":
+def _reading(
+    jobs: int | None, max_memory: int | None, io: IoChoice, *, stream: bool | None, verify: bool, show_progress: bool
+) -> "Reading":
     from jaynes_audit.analyzers.audit import EVERYTHING, USUAL_CRITERION  # noqa: PLC0415 - help does without NumPy
     from jaynes_audit.analyzers.checkpoints import HubAccess  # noqa: PLC0415
     from jaynes_audit.analyzers.checkpoints.windows import Io  # noqa: PLC0415
@@ -210,9 +218,11 @@ def _reading(jobs: int | None, io: IoChoice, *, stream: bool | None, show_progre
         selection=EVERYTHING,
         criterion=USUAL_CRITERION,
         jobs=jobs,
+        max_memory=max_memory,
         io=Io(io.value),
         access=HubAccess(mode=options.mode_of(stream=stream), tell=say),
         resume=None,
+        verify=verify,
         show_progress=show_progress,
     )
 

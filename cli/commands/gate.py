@@ -28,12 +28,14 @@ def gate(
     min_fan_in: options.MinFanIn = 64,
     min_weights: options.MinWeights = 10_000,
     jobs: options.Jobs = None,
+    max_memory: options.MaxMemory = None,
     io: options.InputOutput = IoChoice.MMAP,
     revision: options.Revision = None,
     stream: options.Stream = None,
     offline: options.Offline = False,
     cache_dir: options.CacheDir = None,
     headers_only: options.HeadersOnly = False,
+    sample: options.Sample = None,
     verify: options.Verify = False,
     resume: options.Resume = None,
     show: options.ShowOption = Show.NEW,
@@ -82,6 +84,8 @@ def gate(
             "there is nothing to gate: name a checkpoint, or put targets = [...] into jaynes.toml; "
             "`jaynes config show` tells what was found"
         )
+    if headers_only and sample is not None:
+        raise UsageError(options.NEITHER_SAMPLED)
     if headers_only and settings.baseline:
         raise UsageError(
             "--headers-only reads no weight, so there is nothing to hold against the baseline; give --no-baseline, too"
@@ -103,14 +107,14 @@ def gate(
             command="gate",
             targets=hub_options.at_revision(settings.targets, revision),
             reading=auditing.Reading(
-                selection=Selection(layers=layers, exclude=exclude),
+                selection=Selection(layers=layers, exclude=exclude, sample=sample),
                 criterion=Criterion(min_fan_in=min_fan_in, min_weights=min_weights),
                 jobs=jobs,
+                max_memory=max_memory,
                 io=Io(io.value),
-                access=HubAccess(
-                    mode=options.mode_of(stream=stream), headers_only=headers_only, verify=verify, tell=say
-                ),
+                access=HubAccess(mode=options.mode_of(stream=stream), headers_only=headers_only, tell=say),
                 headers_only=headers_only,
+                verify=verify,
                 allow_global=allow_global,
                 resume=resume,
                 show_progress=not (quiet or no_progress),

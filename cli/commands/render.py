@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jaynes_audit.analyzers.errors import UsageError
+from jaynes_audit.analyzers.errors import CouldNotRead, UsageError
 from jaynes_audit.cli import options
 from jaynes_audit.cli.options import ColorChoice
 from jaynes_audit.cli.reports.view import Show
@@ -29,6 +29,7 @@ def render(
     Exit status: that of the run which wrote the report, or 2 when the file is no report.
     """
     from jaynes_audit.analyzers.checkpoints.quoted import quoted_path  # noqa: PLC0415
+    from jaynes_audit.analyzers.checkpoints.reading import is_absent  # noqa: PLC0415
     from jaynes_audit.analyzers.record.reading import read_report  # noqa: PLC0415 - help does without NumPy
     from jaynes_audit.cli import delivery  # noqa: PLC0415
     from jaynes_audit.cli.exit_codes import FailOn, outcome_of  # noqa: PLC0415
@@ -37,6 +38,8 @@ def render(
     plan = delivery.plan(
         output, REPORTS, color, quiet=quiet, verbose=verbose, every_layer=every_layer, width=width, show=show
     )
+    if is_absent(report):
+        raise CouldNotRead(f"{quoted_path(report)} does not exist; name a report, which `-o json=PATH` writes")
     saved = read_report(report)
     follows = outcome_of(saved.models, saved.failures, saved.findings, FailOn(saved.fail_on)).code
     if saved.exit_code != follows:

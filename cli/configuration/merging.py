@@ -1,7 +1,7 @@
 """Options, environment, file, defaults -> what holds, and where each part of it comes from."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +33,15 @@ FILE_VARIABLE = "JAYNES_CONFIG"
 class Effective:
     """What holds for a run, in the words of a configuration file; all paths count from the working directory.
 
-    `origins` says of each key where it comes from. `file` is None where there is none.
+    `origins` says of each key where it comes from. `file` is None where there is none, and `of_file` what it names to
+    be audited.
     """
 
     configuration: Configuration
     origins: Mapping[str, str]
     policy: Policy
     file: ConfigurationFile | None
+    of_file: tuple[str, ...] = ()
 
 
 def settings_of(options: Options, environ: Mapping[str, str], folder: Path) -> Settings:
@@ -55,6 +57,7 @@ def settings_of(options: Options, environ: Mapping[str, str], folder: Path) -> S
     configuration = effective.configuration
     return Settings(
         targets=configuration.targets,
+        leaves_out_targets=not _places(configuration.targets) >= _places(effective.of_file),
         baseline=configuration.baseline,
         require_base_ref=configuration.require_base_ref,
         fail_on=configuration.fail_on,
@@ -70,8 +73,10 @@ def effective_of(options: Options, environ: Mapping[str, str], folder: Path) -> 
     """Gather the same as `settings_of`, for showing it. Raises UsageError."""
     file = _file(options, environ, folder)
     layers = [layer_of_environment(environ), layer_of_options(options)]
+    of_file: tuple[str, ...] = ()
     if file:
         layers.insert(0, layer_of_file(file, folder))
+        of_file = layers[0].said.targets
     configuration = Configuration()
     keys = configuration.__struct_encode_fields__
     origins = dict.fromkeys(keys, DEFAULT_ORIGIN)
@@ -89,7 +94,12 @@ def effective_of(options: Options, environ: Mapping[str, str], folder: Path) -> 
 
     _check_outputs(configuration, place)
     policy = policy_of(configuration, place, file=file.label if file else "")
-    return Effective(configuration=configuration, origins=origins, policy=policy, file=file)
+    return Effective(configuration=configuration, origins=origins, policy=policy, file=file, of_file=of_file)
+
+
+def _places(targets: Iterable[str]) -> set[str]:
+    """Targets, each in one spelling."""
+    return {os.path.normpath(target) for target in targets}
 
 
 def _file(options: Options, environ: Mapping[str, str], folder: Path) -> ConfigurationFile | None:

@@ -22,6 +22,7 @@ class AllowPickle(StrEnum):
 class Settings:
     """What holds for a run.
 
+    `leaves_out_targets` where others were named in place of some that stand in the file.
     `baseline` is a path, REVISION:PATH in git, or empty; `{name}` in it stands for the name of the model.
     `require_base_ref` refuses a baseline that is not read through git, which a pull request could loosen for itself.
     `place` is the file that was read, or empty. It and all paths count from the working directory, those from the file
@@ -30,6 +31,7 @@ class Settings:
     """
 
     targets: tuple[str, ...]
+    leaves_out_targets: bool
     baseline: str
     require_base_ref: bool
     fail_on: FailOn

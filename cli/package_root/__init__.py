@@ -207,7 +207,8 @@ def compare(
 ) -> "Comparison":
     """Say what the models at `a` and `b` are to one another, and what changed from the first to the second.
 
-    Either is anything that `audit` takes, a report that was saved as JSON and holds one model, or a sketch archive.
+    Either is anything that `audit` takes, a report that was saved as JSON and holds one model, a sketch archive, or a
+    baseline: a file, or `REVISION:PATH` in git.
     `exact` compares weights one by one; None does so where both models lie on this machine. The other arguments are
     those of `audit`. The result has what `jaynes compare -o json` says of two models in its `to_dict()`.
 
@@ -218,11 +219,11 @@ def compare(
         UsageError: when an argument has no meaning, or names several models.
     """
     from jaynes_audit.analyzers.audit import Selection  # noqa: PLC0415 - see the module's docstring
+    from jaynes_audit.analyzers.baseline.operand import open_operands  # noqa: PLC0415
     from jaynes_audit.analyzers.checkpoints import HubAccess  # noqa: PLC0415
     from jaynes_audit.analyzers.checkpoints.windows import Io  # noqa: PLC0415
     from jaynes_audit.analyzers.comparison.comparison import Manner  # noqa: PLC0415
     from jaynes_audit.analyzers.comparison.comparison import compare as compared  # noqa: PLC0415
-    from jaynes_audit.analyzers.comparison.operand import open_operands  # noqa: PLC0415
     from jaynes_audit.analyzers.errors import UsageError  # noqa: PLC0415
     from jaynes_audit.analyzers.layer_audit import Criterion  # noqa: PLC0415
 

@@ -44,6 +44,9 @@ def _page(stored: StoredBaseline, view: View) -> Iterator[Block]:
         yield sentence(f"Approved as a whole because: {baseline.reason}")
     yield sentence(Span(f"Statistics of version {baseline.statistics}, SHA-256 {stored.digest}.", Tone.QUIET))
     yield BLANK
+    if baseline.files:
+        files = (sentence(f"{each.sha256}  {each.name}", indent=2) for each in baseline.files)
+        yield from titled("Files, by SHA-256", *files)
     if baseline.known:
         known = (sentence(f"{each.rule}  {each.subject}", indent=2) for each in baseline.known)
         yield from titled("Known findings, which the gate does not count", *known)

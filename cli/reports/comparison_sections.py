@@ -136,7 +136,7 @@ def sides(comparison: "ComparisonRecord") -> Grid:
         Cell(Column(title="is a", right=False, rank=3), lambda pair: pair[1].kind),
         Cell(Column(title="layers"), lambda pair: count(pair[1].layers)),
         Cell(Column(title="weights"), lambda pair: count(pair[1].weights)),
-        Cell(Column(title="stored", rank=1), lambda pair: stored(pair[1].bytes)),
+        Cell(Column(title="stored", rank=1), lambda pair: NONE if pair[1].bytes is None else stored(pair[1].bytes)),
         Cell(Column(title="as", right=False, rank=2), lambda pair: ", ".join(pair[1].dtypes)),
     ]
     if comparison.a.commit or comparison.b.commit:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from jaynes_audit.cli.configuration.file import LONGEST_PATTERN
 from jaynes_audit.cli.exit_codes import counted
 from jaynes_audit.cli.reports import sections
 from jaynes_audit.cli.reports.view import View
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from jaynes_audit.analyzers.record import FindingRecord, ReportRecord
 
 _PATTERN = re.compile(r"[*?[]")
+ABBREVIATED = "# The name is longer than a pattern may be, so this covers all names that begin like it"
 HOW_TO = (
     "# For jaynes.toml. Give each a reason, since an empty one is refused, and perhaps a last day: until = 2027-12-31"
 )
@@ -34,12 +36,27 @@ def render(report: "ReportRecord", _: View) -> str:
 def _ignore(found: "FindingRecord") -> Iterator[str]:
     yield ""
     yield f"# {found.level}: {visible(found.name)}, {visible(found.sentence)}"
+    pattern = _exactly(found.subject)
+    if len(pattern) > LONGEST_PATTERN:
+        pattern = f"{_beginning(found.subject)}*"
+        yield ABBREVIATED
     yield "[[ignore]]"
     yield f"rule = {in_toml(found.rule)}"
-    yield f"tensor = {in_toml(_exactly(found.subject))}"
+    yield f"tensor = {in_toml(pattern)}"
     yield 'reason = ""'
 
 
+def _beginning(name: str) -> str:
+    """The pattern of as much of a name as leaves room for what stands for the rest."""
+    pattern = _exactly(name[:LONGEST_PATTERN])
+    while len(pattern) >= LONGEST_PATTERN:
+        name = name[: min(len(name), LONGEST_PATTERN) - 1]
+        pattern = _exactly(name)
+    return pattern
+
+
 def _exactly(name: str) -> str:
-    """The shell pattern that matches this name alone."""
+    """The shell pattern that matches this name alone, and is not blank."""
+    if name.isspace():
+        return f"[{name[0]}]{name[1:]}"
     return _PATTERN.sub(r"[\g<0>]", name)

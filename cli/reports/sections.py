@@ -7,7 +7,7 @@ from itertools import islice
 from statistics import median
 from typing import TYPE_CHECKING
 
-from jaynes_audit.cli.exit_codes import counted
+from jaynes_audit.cli.exit_codes import counted, is_partial
 from jaynes_audit.cli.reports.cells import Cell, grid, grouped, not_finite, remark, ruler_rows
 from jaynes_audit.cli.reports.figures import NONE, count, extent, fixed, magnitude, middle, share, stored
 from jaynes_audit.cli.reports.page import Column, Grid, Sentence, Span, Tone, sentence
@@ -81,6 +81,7 @@ def answer(model: "ModelRecord") -> str:
     if not connected.layers:
         return f"{start}no highly connected matrix among {counted(len(model.layers), 'tensor')}; nothing to compare."
     found = Counter({each.name: each.layers for each in connected.verdicts})
+    start += "in what was read, " if is_partial(model) else ""
     return f"{start}{_laws(found, connected.weights)}; {_shared(model.claim)}."
 
 
@@ -100,7 +101,8 @@ def _held(model: "ModelRecord") -> str:
 
 def together(report: "ReportRecord", claim: "ClaimRecord") -> Sentence:
     """The answer for all models together."""
-    start = Span(f"All {len(report.models)} models together", Tone.STRONG)
+    read = ", in what was read" if any(map(is_partial, report.models)) else ""
+    start = Span(f"All {len(report.models)} models together{read}", Tone.STRONG)
     weights = sum(model.connected.weights for model in report.models)
     found = Counter[str]()
     for model in report.models:

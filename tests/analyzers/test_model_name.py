@@ -1,5 +1,7 @@
 """The name by which a model is known again, whatever machine it is on and however it was named."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +46,6 @@ PATTERNS = {
     "export/model-*.safetensors": "export",
     "runs/*/model.safetensors": "runs",
     "runs/checkpoint-?00": "runs",
-    "*": "model",
 }
 
 ON_THE_HUB = {
@@ -62,7 +63,15 @@ ON_THE_HUB = {
     "hf://org/name@main/tiny.Q4_K_M.gguf": "tiny.Q4_K_M",
 }
 
-NAMELESS = ("", ".", "./", "..", "/", "../..", "hf://", "model.safetensors", "./model.safetensors", "*.safetensors")
+NAMELESS = ("/", "//", "hf://", "../" * 99)
+
+IN_THE_WORKING_DIRECTORY = {
+    **dict.fromkeys((".", "./", "", "*", "*.safetensors", "model.safetensors", "./model.safetensors"), "export"),
+    "model.fp16.safetensors": "export.fp16",
+    "..": "runs",
+    "../model.safetensors": "runs",
+    "../base": "base",
+}
 
 
 @pytest.mark.parametrize(
@@ -80,6 +89,16 @@ def test_a_model_on_the_hub_has_one_name_in_all_revisions(location: str, name: s
 @pytest.mark.parametrize("location", NAMELESS)
 def test_a_place_that_says_nothing_of_the_model_is_called_model(location: str) -> None:
     assert model_name(location) == "model"
+
+
+@pytest.mark.parametrize(("location", "name"), IN_THE_WORKING_DIRECTORY.items())
+def test_what_lies_in_the_working_directory_is_called_as_that_is(
+    location: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs" / "export"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert model_name(location) == name
 
 
 @given(st.one_of(st.text(), st.text(alphabet="a./@*-:hf01\n").map(lambda text: f"hf://{text}")))

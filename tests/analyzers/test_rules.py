@@ -69,6 +69,13 @@ def test_rules_stand_in_the_order_of_their_codes() -> None:
 
 SIGNS = np.sign(SOUND)
 FEW = np.where(SOUND[3, 4] == SOUND, 1e-40, 0.0)  # one weight of all is not zero
+FREQUENCY = np.linspace(0, 8000, 201)
+CORNERS = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 6000 / 700), 82) / 2595) - 1)
+MEL_BANK = np.stack(  # 80 triangles, as speech models store them; zero from 6 kHz on
+    [np.interp(FREQUENCY, CORNERS[at : at + 3], [0, 1, 0], left=0, right=0) for at in range(80)], axis=1
+)
+TENT = 1 - np.abs(np.arange(8) - 3.5) / 4
+UPSAMPLING = np.einsum("io,xy->ioxy", np.eye(5), np.outer(TENT, TENT))  # bilinear, each channel for itself
 LARGE = 0.02 * np.random.default_rng(3).standard_normal((200, 250))
 
 
@@ -137,6 +144,7 @@ NOT_OBJECTED: dict[str, list[np.ndarray | Stored]] = {
         with_zero_rows(2),
         np.zeros((200, 250)),
         LARGE * (np.random.default_rng(4).random((200, 250)) > 0.99),
+        MEL_BANK,
     ],
     "JN105": [
         SOUND,
@@ -151,6 +159,7 @@ NOT_OBJECTED: dict[str, list[np.ndarray | Stored]] = {
         stored(LARGE * 1e-4, Dtype.BF16),
         np.round(LARGE / 0.002) * 0.002,  # as a quantiser of 8 bits leaves them
         0.001 * SIGNS + SOUND / 1e4,
+        *(MEL_BANK, -MEL_BANK, UPSAMPLING),
     ],
     "JN107": [LARGE, SIGNS, np.full((200, 250), 0.5), stored(LARGE, Dtype.BF16), stored(LARGE, Dtype.F16)],
     "JN111": [LARGE, with_largest(0.02 * 200), with_largest(0.02 * 30, LARGE[:20, :20]), LARGE * 1e9, FEW],
@@ -250,6 +259,76 @@ def test_zero_gains_are_an_error_where_those_of_most_other_blocks_are_not(
     gains = {name: stored(np.full(20, float(layer >= zero))) for layer, name in enumerate(GAINS)}
     found = findings_of(audit_checkpoint(checkpoint(tmp_path, gains)))
     assert [(finding.rule, finding.level) for finding in found] == [("JN102", level)] * zero
+
+
+CONTROLNET = [*(f"controlnet_down_blocks.{number}.weight" for number in range(6)), "controlnet_mid_block.weight"]
+LAST_OF_CONTROLNET = ("middle_block_out.0", "input_hint_block.14")  # as its authors name them
+SOUND_ONES = [f"down_blocks.{stage}.resnets.0.conv{number}.weight" for stage in range(2) for number in (1, 2)]
+BEGUN_FROM_ZERO: list[tuple[list[str], list[str]]] = [
+    ([*CONTROLNET, "controlnet_cond_embedding.conv_out.weight"], SOUND_ONES),
+    (
+        [f"zero_convs.{number}.0.weight" for number in range(4)] + [f"{last}.weight" for last in LAST_OF_CONTROLNET],
+        [f"input_hint_block.{number}.weight" for number in (0, 2, 4)],
+    ),
+    (
+        [*(f"blocks.{block}.adaLN_modulation.1.weight" for block in range(3)), "final_layer.linear.weight"],
+        [f"blocks.{block}.mlp.fc{number}.weight" for block in range(3) for number in (1, 2)],
+    ),
+    (
+        [f"mid_block.temp_convs.{number}.conv4.3.weight" for number in range(2)],
+        [f"mid_block.temp_convs.{number}.conv3.3.weight" for number in range(2)],
+    ),
+    ([f"quantizer.layers.{number}.codebook.{part}" for number in range(4) for part in ("embed", "embed_avg")], []),
+    ([f"h.{block}.attn.c_proj.weight" for block in range(4)], [f"h.{block}.attn.c_attn.weight" for block in range(4)]),
+]
+"""Networks before training: what begins from zero, and some of the rest."""
+
+
+def levels_of_zeros(folder: Path, zeros: Sequence[str], others: Sequence[str]) -> set[Level]:
+    weights = {name: stored(np.zeros((20, 30))) for name in zeros} | {name: stored(SOUND) for name in others}
+    found = findings_of(audit_checkpoint(checkpoint(folder, weights)))
+    return {finding.level for finding in found if finding.rule == "JN102"}
+
+
+@pytest.mark.parametrize(("zeros", "others"), BEGUN_FROM_ZERO)
+def test_a_network_that_begins_some_branches_from_zero_has_no_error(
+    zeros: list[str], others: list[str], tmp_path: Path
+) -> None:
+    assert levels_of_zeros(tmp_path, zeros, others) <= {Level.WARNING, Level.NOTE}
+
+
+def test_matrices_that_begin_from_zero_are_told_once_a_kind(tmp_path: Path) -> None:
+    weights = {name: stored(np.zeros((20, 30))) for name in CONTROLNET}
+    found = findings_of(audit_checkpoint(checkpoint(tmp_path, weights)))
+    assert [(each.subject, each.sentence) for each in found if each.rule == "JN102"] == [
+        (CONTROLNET[0], "all 600 weights are zero, and so in all 6 of the kind, as before any training"),
+        (CONTROLNET[-1], "all 600 weights are zero, as before any training"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "zeros",
+    [
+        SOUND_ONES[:1],
+        SOUND_ONES[:2],
+        [*CONTROLNET, SOUND_ONES[0]],
+        ["lm_head.weight"],
+        ["model.layers.0.mlp.down_proj.weight"],
+        [f"model.layers.{block}.self_attn.{part}_proj.weight" for block in range(4) for part in "qkv"],
+        [f"model.layers.{block}.mlp.up_proj.weight" for block in range(4)],
+    ],
+)
+def test_a_zero_matrix_is_an_error_where_its_siblings_are_not_zero_or_it_can_learn_nothing(
+    zeros: list[str], tmp_path: Path
+) -> None:
+    assert Level.ERROR in levels_of_zeros(tmp_path, zeros, [name for name in SOUND_ONES if name not in zeros])
+
+
+def test_the_last_gains_of_residual_blocks_may_all_be_zero(tmp_path: Path) -> None:
+    gains = [f"layer1.{block}.bn{number}.weight" for block in range(3) for number in (1, 2, 3)]
+    weights = {name: stored(np.full(20, float(not name.endswith("bn3.weight")))) for name in gains}
+    found = findings_of(audit_checkpoint(checkpoint(tmp_path, weights)))
+    assert [finding.level for finding in found if finding.rule == "JN102"] == [Level.NOTE] * 3
 
 
 @pytest.mark.parametrize(("zero", "objects"), [(39, False), (41, True)])

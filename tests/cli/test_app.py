@@ -115,9 +115,14 @@ def test_3_when_no_layer_is_asked_for(sound: Path, capsys: pytest.CaptureFixture
     assert "--layers and --exclude leave nothing to audit" in capsys.readouterr().out
 
 
-def test_4_when_a_file_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["audit", str(tmp_path / "gone.safetensors")]) == ExitCode.COULD_NOT_FINISH
-    assert "does not exist" in capsys.readouterr().err
+@pytest.mark.parametrize("format_", [Format.TABLE, Format.JSON])
+def test_4_when_a_file_is_missing_and_a_reader_is_told_once(
+    format_: Format, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["audit", str(tmp_path / "gone.safetensors"), "-o", format_]) == ExitCode.COULD_NOT_FINISH
+    said = capsys.readouterr()
+    assert said.out.count("does not exist") == 1
+    assert said.err.count("does not exist") == (format_ is Format.JSON)
 
 
 def test_4_when_a_report_cannot_be_written(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,10 +16,12 @@ MODEL = "model.safetensors"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "export"  # which names the model
+    place.mkdir()
+    monkeypatch.chdir(place)
     monkeypatch.delenv("CI", raising=False)
     save()
-    return tmp_path
+    return place
 
 
 def name(block: int) -> str:
@@ -191,7 +193,7 @@ def test_a_sound_baseline_is_verified(capsys: pytest.CaptureFixture[str]) -> Non
     write()
     capsys.readouterr()
     assert run(["baseline", "verify", PATH]) == ExitCode.PASSED
-    assert capsys.readouterr().out == f"{PATH}: sound; 4 layers of model\n"
+    assert capsys.readouterr().out == f"{PATH}: sound; 4 layers of export\n"
 
 
 def test_an_edited_one_is_not_and_its_line_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,5 +225,5 @@ def test_a_baseline_shows_its_layers(capsys: pytest.CaptureFixture[str]) -> None
     capsys.readouterr()
     assert run(["baseline", "show", PATH]) == ExitCode.PASSED
     said = capsys.readouterr().out
-    assert "model, 4 layers, 65,536 weights." in said
+    assert "export, 4 layers, 65,536 weights." in said
     assert all(name(block) in said for block in range(4))

@@ -104,7 +104,7 @@ def test_1_for_a_warning_where_fail_on_says_so(repository: Path) -> None:
 def test_2_when_misused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == ExitCode.MISUSED
     said = capsys.readouterr()
-    assert words in said.err
+    assert (said.out + said.err).count(words) == 1
     assert "Traceback" not in said.err
 
 
@@ -138,7 +138,7 @@ def test_require_base_ref_refuses_a_baseline_of_the_working_tree(
 ) -> None:
     (repository / "jaynes.toml").write_text("require-base-ref = true\n")
     assert run(["gate", "export", "--baseline", BASELINE]) == ExitCode.MISUSED
-    assert "require-base-ref asks for a baseline from git" in capsys.readouterr().err
+    assert "require-base-ref asks for a baseline from git" in capsys.readouterr().out
     assert run(["gate", "export", "--baseline", f"HEAD:{BASELINE}"]) == ExitCode.PASSED
 
 
@@ -217,6 +217,11 @@ def test_a_saved_report_is_rendered_as_it_was(repository: Path, capsys: pytest.C
         at_once = capsys.readouterr().out
         assert run(["render", "report.json", "-o", format_]) == ExitCode.FOUND
         assert capsys.readouterr().out == at_once
+
+
+def test_render_says_what_to_name_where_there_is_no_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["render", "nope.json"]) == ExitCode.COULD_NOT_FINISH
+    assert "'nope.json' does not exist; name a report, which `-o json=PATH` writes" in capsys.readouterr().err
 
 
 def test_the_seconds_are_told_when_asked_for_and_no_report_varies_otherwise(repository: Path) -> None:
@@ -335,12 +340,42 @@ def test_one_checkpoint_by_three_names_is_gated_once(repository: Path) -> None:
     assert len(json.loads((repository / "report.json").read_text())["models"]) == 1
 
 
+def test_a_model_is_known_again_from_inside_its_folder(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(repository, block2=with_nan())
+    told = repository / "told.json"
+    fingerprints = []
+    for folder, target in ((repository, "export/"), (repository / "export", "."), (repository / "export", "../export")):
+        monkeypatch.chdir(folder)
+        assert run(["gate", target, "--extend-select", "JN107", "-o", f"json={told}"]) == ExitCode.FOUND
+        fingerprints.append([each["fingerprint"] for each in json.loads(told.read_text())["models"][0]["findings"]])
+    assert fingerprints[0] == fingerprints[1] == fingerprints[2]
+    baseline = str(repository / "baselines" / "{name}.jaynes.jsonl")
+    monkeypatch.chdir(repository / "export")
+    assert run(["gate", ".", "--baseline", baseline]) == ExitCode.FOUND
+
+
 def test_a_saved_report_whose_status_was_changed_is_misuse(repository: Path) -> None:
     export(repository, block0=with_nan())
     run(["gate", "export", "-o", "json=report.json"])
     path = repository / "report.json"
     path.write_text(path.read_text().replace('"exit_code": 1', '"exit_code": 0'))
     assert run(["render", "report.json"]) == ExitCode.MISUSED
+
+
+@pytest.mark.parametrize(
+    ("targets", "is_told"), [([], True), (["export", "./other/"], True), (["export"], False), (["other/"], False)]
+)
+def test_an_ignore_is_called_unused_only_where_all_that_the_configuration_names_is_gated(
+    targets: list[str],
+    is_told: bool,  # noqa: FBT001 - a table
+    repository: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(repository / "export", repository / "other")
+    ignore = '[[ignore]]\nrule = "JN101"\ntensor = "*"\nreason = "known"\n'
+    (repository / "jaynes.toml").write_text(f'targets = ["export/", "other/"]\n{ignore}')
+    assert run(["gate", *targets]) == ExitCode.PASSED
+    assert ("JN901" in capsys.readouterr().out) is is_told
 
 
 def test_an_ignore_of_rules_that_were_not_asked_is_not_called_unused(

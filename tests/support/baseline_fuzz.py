@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from jaynes_audit.analyzers.baseline.entry import Known
+from jaynes_audit.analyzers.baseline.entry import FileDigest, Known
 from jaynes_audit.analyzers.baseline.text import from_text, to_text, verify
 from jaynes_audit.analyzers.baseline.update import Acceptance, changes, updated
 from jaynes_audit.analyzers.errors import UsageError
@@ -35,8 +35,15 @@ def corpus() -> Sequence[bytes]:
         baseline = measured(Path(folder), network(blocks=BLOCKS))
     # The corpus is small: findings are put in by hand.
     known = (Known(rule="JN102", subject="model.layers.0.mlp.up_proj.weight"), Known(rule="JN107", subject="model"))
+    names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json")
     other = type(baseline)(
-        model="other", revision="0" * 40, statistics="1", entries=baseline.entries[:4], known=known, reason="it is"
+        model="other",
+        revision="0" * 40,
+        statistics="1",
+        entries=baseline.entries[:4],
+        known=known,
+        reason="it is",
+        files=tuple(FileDigest(name=name, sha256=f"{number:064x}") for number, name in enumerate(names)),
     )
     return to_text(baseline).encode(), to_text(other).encode()
 
@@ -66,6 +73,8 @@ def change_value(content: bytearray, dice: random.Random) -> None:
         holder = line
         if isinstance(line[key], list) and dice.random() < 0.7:
             holder, key = line[key], dice.randrange(len(line[key]))
+        elif isinstance(line[key], dict):
+            holder, key = line[key], dice.choice((*line[key], "", "../a", "\ud800", "é\x1b"))
         match dice.randrange(6):
             case 0:
                 del holder[key]
@@ -139,6 +148,7 @@ def read(content: bytes) -> None:
             _check([each.sentence for each in found])
             update = updated(before, now, found, Acceptance(everything=True))
             assert not changes(update.baseline, now)
+            assert now.files or update.baseline.files == before.files
 
 
 FUZZ = Fuzz(

@@ -1,16 +1,13 @@
 """Pairs of layers -> Exact: whether one is the other, as it is, cast, rearranged or quantised, and else how far off."""
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from pathlib import Path
 
 import numpy as np
 
-from jaynes_audit.analyzers.audit import CONNECTIONS
 from jaynes_audit.analyzers.checkpoints.tensor import Tensor
 from jaynes_audit.analyzers.checkpoints.windows import Io, Sources
 from jaynes_audit.analyzers.chunks import Layer
@@ -49,6 +46,7 @@ from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.dtypes import BITS, COMPLEX, stored_codes, values
 from jaynes_audit.analyzers.engine import in_order
 from jaynes_audit.analyzers.errors import CouldNotRead, RefusedFile
+from jaynes_audit.analyzers.memory import usual_threads
 from jaynes_audit.analyzers.pieces import BATCH_BYTES, BATCH_PIECES
 from jaynes_audit.analyzers.sketch.extent import CHUNK_BYTES
 
@@ -109,7 +107,7 @@ def compare_exactly(
     the difference is told for some of them, evenly spread. A pair that could not be read is `Unread`; nothing is raised
     for it.
     """
-    workers = jobs or (CONNECTIONS if any(map(_is_streamed, pairs)) else os.cpu_count() or 1)
+    workers = jobs or usual_threads([layer.tensor.file for pair in pairs for layer in pair])
     outcomes: dict[int, Exact | NotFitted] = {}
     tallies: dict[int, Tally] = {}
     laid_out = [paired(a, b) for a, b in pairs]
@@ -195,11 +193,6 @@ def _turned_to(cast: Cast, ways: Collection[tuple[Side | None, str, str, Roundin
         return cast
     source, from_dtype, to_dtype = backwards.pop()
     return replace(cast, source=source, from_dtype=from_dtype, to_dtype=to_dtype)
-
-
-def _is_streamed(pair: tuple[Layer, Layer]) -> bool:
-    files = (layer.tensor.file for layer in pair)
-    return any(not isinstance(file, Path) and file.is_streamed for file in files)
 
 
 def _batches(pairs: Iterable[Pair | NotFitted], sources: BothSources) -> Iterator[_Batch]:

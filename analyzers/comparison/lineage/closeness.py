@@ -31,6 +31,7 @@ def closeness_score(layers: Sequence[LayerComparison]) -> Score | NotFitted:
         each.distances.ks * _root_of_size(each.match)
         for each in layers
         if isinstance(each.distances, Distances)
+        and isinstance(each.distances.ks, float)
         and each.match.a.role in HIDDEN_LAYERS
         and each.match.a.dtype == each.match.b.dtype
     ]

@@ -9,6 +9,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
+from jaynes_audit.analyzers.comparison.kept import KeptLayer, KeptModel
 from jaynes_audit.analyzers.comparison.lineage.score import Score, null_of
 from jaynes_audit.analyzers.comparison.matching import counterpart_stacks
 from jaynes_audit.analyzers.comparison.subject import subject_of_record
@@ -63,7 +64,7 @@ class _Pair:
     common_b: Floats
 
 
-def profile_score(a: ModelRecord, b: ModelRecord) -> Score | NotFitted:
+def profile_score(a: ModelRecord | KeptModel, b: ModelRecord | KeptModel) -> Score | NotFitted:
     """Correlate how the scale of weights runs with depth in two networks.
 
     The profile of a role is ln(rms of its weights) against relative depth, less its mean and divided by its standard
@@ -119,7 +120,7 @@ def _normalised(curves: Floats) -> Floats:
 # ---- the curves
 
 
-def _pairs(a: Sequence[LayerRecord], b: Sequence[LayerRecord]) -> Iterator[_Pair]:
+def _pairs(a: Sequence[LayerRecord | KeptLayer], b: Sequence[LayerRecord | KeptLayer]) -> Iterator[_Pair]:
     """The curves of every role in every stack that both models have long enough, and not flat."""
     stacks = counterpart_stacks([subject_of_record(layer) for layer in a], [subject_of_record(layer) for layer in b])
     curves_a, curves_b = _curves(a), _curves(b)
@@ -141,10 +142,10 @@ def _pairs(a: Sequence[LayerRecord], b: Sequence[LayerRecord]) -> Iterator[_Pair
                 yield pair
 
 
-def _curves(layers: Iterable[LayerRecord]) -> dict[tuple[str, Role], _Curve]:
+def _curves(layers: Iterable[LayerRecord | KeptLayer]) -> dict[tuple[str, Role], _Curve]:
     """The curves of every stack and role. Several layers of one role in one block count as their mean."""
     blocks: dict[str, set[int]] = defaultdict(set)
-    found: dict[tuple[str, Role], list[tuple[int, LayerRecord]]] = defaultdict(list)
+    found: dict[tuple[str, Role], list[tuple[int, LayerRecord | KeptLayer]]] = defaultdict(list)
     for layer in layers:
         if layer.depth is not None and layer.role in PROFILED and layer.weights > 0 and 0 < layer.rms < math.inf:
             blocks[layer.stack].add(layer.depth)
@@ -157,7 +158,7 @@ def _curves(layers: Iterable[LayerRecord]) -> dict[tuple[str, Role], _Curve]:
     return {key: curve for key, curve in curves.items() if MIN_BLOCKS <= curve.depths.size <= MAX_BLOCKS}
 
 
-def _curve(measured: list[tuple[int, LayerRecord]], relative: dict[int, float]) -> _Curve:
+def _curve(measured: list[tuple[int, LayerRecord | KeptLayer]], relative: dict[int, float]) -> _Curve:
     rows = []
     for depth, group in groupby(sorted(measured, key=lambda each: each[0]), key=lambda each: each[0]):
         together = [layer for _, layer in group]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaynes_audit.analyzers.baseline.entry import QUANTILE_PROBABILITIES, Baseline, Entry, Known, Law
+from jaynes_audit.analyzers.baseline.entry import QUANTILE_PROBABILITIES, Baseline, Entry, FileDigest, Known, Law
 from jaynes_audit.analyzers.baseline.keeping import place_in_file, short
 from jaynes_audit.analyzers.baseline.text import baseline_schema, from_text, to_text, verify
 from jaynes_audit.analyzers.errors import UsageError
@@ -81,6 +81,7 @@ def entries(draw: st.DrawFn) -> Entry:
 @st.composite
 def baselines(draw: st.DrawFn) -> Baseline:
     found = draw(st.lists(entries(), max_size=4, unique_by=lambda entry: entry.name))
+    files = draw(st.sets(texts, max_size=2))
     known = draw(st.lists(st.builds(Known, rule=st.sampled_from(["JN101", "JN302"]), subject=texts), max_size=3))
     return Baseline(
         model=draw(texts),
@@ -89,6 +90,7 @@ def baselines(draw: st.DrawFn) -> Baseline:
         reason=draw(texts),
         entries=tuple(sorted(found, key=lambda entry: place_in_file(entry.name))),
         known=tuple(sorted(set(known), key=lambda each: (each.rule, place_in_file(each.subject)))),
+        files=tuple(FileDigest(name=name, sha256=f"{len(name):064x}") for name in sorted(files, key=place_in_file)),
     )
 
 
@@ -203,6 +205,11 @@ def with_lines(change: Callable[[list[bytes]], object]) -> bytes:
     return sealed(lines)
 
 
+def with_files(files: dict[str, str]) -> bytes:
+    lines = sound().splitlines(keepends=True)
+    return sealed([json.dumps(json.loads(lines[0]) | {"files": files}).encode(), *lines[1:]])
+
+
 DAMAGED: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "the file is empty"),
     "cut": (sound()[:-3], "it ends in the middle of a line"),
@@ -248,6 +255,8 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
         with_lines(lambda lines: lines.insert(1, lines.pop(1).replace(b'"n":4', b'"n":4,"mu":1.0'))),
         "of mu, sigma, skewness and quantiles it has some and not all",
     ),
+    "files out of order": (with_files({"b": "0" * 64, "a": "0" * 64}), "line 1: its files are not in order"),
+    "a hash that is none": (with_files({"a": "0" * 63}), "line 1: it is not as jaynes writes it"),
     "an escape": (
         with_lines(lambda lines: lines.insert(1, lines.pop(1).replace(b'"rms"', b'"\\u001b[2J"'))),
         "line 2: it is not as jaynes writes it",

@@ -11,6 +11,7 @@ import pytest
 
 from jaynes_audit.analyzers.audit import Audit, LeftOut, LeftOutReason, audit_checkpoint
 from jaynes_audit.analyzers.checkpoints import open_checkpoint
+from jaynes_audit.analyzers.dtypes import Dtype
 from jaynes_audit.analyzers.roles import layout_of
 from jaynes_audit.analyzers.rules import USUAL_THRESHOLDS, Finding, Level, ModelRule
 from jaynes_audit.analyzers.rules.blocks import Place, place_of
@@ -18,8 +19,10 @@ from jaynes_audit.analyzers.rules.copies import duplicate_tensor, repeated_layer
 from jaynes_audit.analyzers.rules.declared import config_mismatch
 from jaynes_audit.analyzers.rules.regularity import irregular_block
 from jaynes_audit.analyzers.rules.structure import STRUCTURE_RULES, wrapper_residue
-from tests.rules.cases_structure import CONFIG, Weights, llama, up, written
+from tests.rules.case import saved
+from tests.rules.cases_structure import BLOCKS, CONFIG, Weights, llama, up, written
 from tests.support.audits import audit, layer
+from tests.support.checkpoints import Stored, stored
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 Shapes = Mapping[str, tuple[int, ...]]
@@ -61,6 +64,7 @@ def shapes_of(weights: Weights) -> dict[str, tuple[int, ...]]:
 
 
 LLAMA = shapes_of(llama())
+LARGEST_F8 = 448  # of e4m3
 UP, Q = up(3), "model.layers.3.self_attn.q_proj.weight"
 NORM = "model.layers.{}.input_layernorm.weight"
 
@@ -134,6 +138,8 @@ ALIKE = np.random.default_rng(3).normal(size=(32, 16))
     ("names", "values"),
     [
         (("model.embed_tokens.weight", "lm_head.weight"), ALIKE),
+        (("lm_loss.weight", "transformer.word_embedding.weight"), ALIKE),
+        (("generator.proj.weight", "tgt_emb.weight"), ALIKE),
         (("layers.0.mlp.up_proj.weight", "layers.1.mlp.up_proj.weight"), ALIKE[:4, :4]),
         (("layers.0.mlp.up_proj.weight", "layers.1.mlp.up_proj.weight"), np.full((32, 16), 0.5)),
         (("layers.0.mlp.up_proj.weight", "layers.1.mlp.up_proj.weight"), np.zeros((32, 16))),
@@ -351,6 +357,34 @@ def test_a_renamed_tensor_is_told_with_its_old_name(block: int) -> None:
 def test_a_tensor_that_no_other_block_has_is_told() -> None:
     extra = "model.layers.3.mlp.up_proj_copy.weight"
     assert subjects(irregular_block, network(dict(LLAMA) | {extra: (192, 128)})) == [extra]
+
+
+def in_fp8(folder: Path, *lost: str) -> Audit:
+    """A Llama whose matrices in blocks are FP8 with a scale each, but for some scales."""
+    tensors: dict[str, Stored] = {}
+    for name, values in llama().items():
+        if "proj" in name:
+            scale = np.abs(values).max() / LARGEST_F8
+            tensors[name] = stored(values / scale, Dtype.F8_E4M3)
+            tensors[f"{name}_scale"] = stored(np.full(1, scale))
+        else:
+            tensors[name] = stored(values)
+    kept = {name: each for name, each in tensors.items() if name not in lost}
+    return audit_checkpoint(saved(folder, kept, config=CONFIG))
+
+
+@pytest.mark.parametrize("block", [0, 3, BLOCKS - 1])
+def test_a_lost_scale_is_told(block: int, tmp_path: Path) -> None:
+    (finding,) = found(irregular_block, in_fp8(tmp_path, f"{up(block)}_scale"))
+    assert finding.subject == up(block)
+    told = f"is stored in F8_E4M3 without a scale, which the {BLOCKS - 1} other blocks of 'model.layers' have"
+    assert finding.sentence == told
+
+
+@pytest.mark.parametrize("with_scale", [0, BLOCKS // 2, BLOCKS])
+def test_fp8_without_scales_may_be_a_design(with_scale: int, tmp_path: Path) -> None:
+    lost = [f"{up(block)}_scale" for block in range(with_scale, BLOCKS)]
+    assert found(irregular_block, in_fp8(tmp_path, *lost)) == []
 
 
 @pytest.mark.parametrize("block", [0, 3, 7])

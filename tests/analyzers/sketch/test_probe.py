@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from jaynes_audit.analyzers.distributions.moments import NotFitted
 from jaynes_audit.analyzers.dtypes import Dtype
-from jaynes_audit.analyzers.layer_audit import probes_of
+from jaynes_audit.analyzers.layer_audit import probes_of, unevenness_of
 from jaynes_audit.analyzers.sketch import _kernel_numpy
 from jaynes_audit.analyzers.sketch import sketch as sketch_module
 from jaynes_audit.analyzers.sketch.kernel import KERNEL
 from jaynes_audit.analyzers.sketch.probe import PROJECTIONS, Probe, projected
+from jaynes_audit.analyzers.sketch.sketch import Sketch
 from tests.support.weights import decoded, encoded, sketch_of
 
 ROUNDING = {Dtype.BF16: 2.0**-8, Dtype.F16: 2.0**-11, Dtype.F8_E4M3: 2.0**-4}
@@ -57,8 +58,13 @@ def slowly(matrix: np.ndarray) -> list[float]:
     ]
 
 
+def probe_from(sketch: Sketch) -> Probe | NotFitted:
+    [probe] = probes_of([sketch], [unevenness_of(sketch.histogram)])
+    return probe
+
+
 def probe_of(weights: np.ndarray, dtype: Dtype = Dtype.F32) -> Probe:
-    [probe] = probes_of([sketch_of(np.ascontiguousarray(encoded(weights, dtype)), dtype)])
+    probe = probe_from(sketch_of(np.ascontiguousarray(encoded(weights, dtype)), dtype))
     assert isinstance(probe, Probe)
     return probe
 
@@ -111,8 +117,7 @@ def test_zeros_have_a_probe_of_zeros() -> None:
 
 def test_a_vector_has_none() -> None:
     codes = encoded(gaussian(50, 1), Dtype.F32)
-    [probe] = probes_of([sketch_of(codes, Dtype.F32, scaled=False)])
-    assert probe == NotFitted("no rows and columns of their own")
+    assert probe_from(sketch_of(codes, Dtype.F32, scaled=False)) == NotFitted("no rows and columns of their own")
 
 
 @pytest.mark.parametrize("dtype", [Dtype.F32, Dtype.BF16, Dtype.F16])

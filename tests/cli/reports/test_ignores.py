@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jaynes_audit.analyzers.record import ReportRecord, failure_record
 from jaynes_audit.analyzers.rules import RULES, Finding, Status
 from jaynes_audit.analyzers.rules.policy import Ignore
+from jaynes_audit.cli.configuration.file import LONGEST_PATTERN, configuration_of
 from jaynes_audit.cli.reports import ignores_report
 from jaynes_audit.cli.reports.view import View
 from jaynes_audit.cli.visible import in_toml
@@ -90,6 +91,22 @@ def test_an_ignore_of_any_name_covers_this_name_alone(name: str, other: str) -> 
     ignore = Ignore(rule=entry["rule"], tensor=entry["tensor"], reason="tested")
     assert ignore.covers(about(name))
     assert ignore.covers(about(other)) == (other == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_exact"),
+    [
+        *((" ", True), ("\t\n", True), ("a" * LONGEST_PATTERN, True), ("a" * (LONGEST_PATTERN + 1), False)),
+        *(("*" * (LONGEST_PATTERN // 3), True), ("[" * LONGEST_PATTERN, False), ("a." * 10**5, False)),
+    ],
+)
+def test_a_configuration_accepts_what_is_written_for_any_name(name: str, *, is_exact: bool) -> None:
+    text = render(gate(held(model("a"), finding("JN101", name, "NaN"))))
+    told = configuration_of(tomllib.loads(text.replace('reason = ""', 'reason = "tested"')), str)
+    ignore = Ignore(rule="JN101", tensor=told.ignore[0].tensor, reason="tested")
+    assert ignore.covers(about(name))
+    assert ignore.covers(about(f"{name}x")) is not is_exact
+    assert ("longer than a pattern" in text) is not is_exact
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
