@@ -23,6 +23,7 @@ from jaynes_audit.analyzers.record.report import (
     Tool,
     failure_record,
     finding_record,
+    optimizer_null_record,
     record_of,
     report_schema,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "claim_record",
     "failure_record",
     "finding_record",
+    "optimizer_null_record",
     "record_of",
     "report_schema",
     "ruler_records",

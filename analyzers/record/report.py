@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from jaynes_audit.analyzers.audit import Audit, LeftOutReason
 from jaynes_audit.analyzers.checkpoints.tensor import Defect
+from jaynes_audit.analyzers.checkpoints.training_state.state import TrainingState
 from jaynes_audit.analyzers.claim import try_claim
 from jaynes_audit.analyzers.distributions.lognormal import LognormalFit
 from jaynes_audit.analyzers.distributions.moments import NotFitted
@@ -24,6 +25,7 @@ from jaynes_audit.analyzers.record.layers import (
 )
 from jaynes_audit.analyzers.record.texts import text
 from jaynes_audit.analyzers.rules import Finding
+from jaynes_audit.analyzers.thermodynamics.null import Matrix, optimizer_null
 
 FORMAT: Literal["jaynes-report/2"] = "jaynes-report/2"
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
@@ -157,6 +159,19 @@ class BaselineRecord(Struct, frozen=True, kw_only=True):
     digest: Annotated[str, Meta(description="SHA-256 of the file, in hexadecimal.")]
 
 
+class OptimizerNullRecord(Struct, frozen=True, kw_only=True):
+    """The mu of the highly connected matrices beside what AdamW's learning rates and weight decay alone would make."""
+
+    matrices: Annotated[int, Meta(description="Highly connected matrices that the prediction is made for.")]
+    age: Annotated[float, Meta(description="Sum of learning rate times weight decay over the steps so far.")]
+    predicted_mu: Annotated[float, Meta(description="Mean mu of Gaussian weights with the predicted rms.")]
+    mu: Annotated[float, Meta(description="Mean of their measured mu.")]
+    predicted_spread: Annotated[float, Meta(description="Standard deviation of the predicted mu over the matrices.")]
+    spread: Annotated[float, Meta(description="Standard deviation of the measured mu.")]
+    left_spread: Annotated[float, Meta(description="Standard deviation of measured less predicted.")]
+    source: Annotated[str, Meta(description="Where the learning rates come from.")]
+
+
 class ModelRecord(Struct, frozen=True, kw_only=True):
     """The audit of one checkpoint."""
 
@@ -177,6 +192,10 @@ class ModelRecord(Struct, frozen=True, kw_only=True):
     remarks: Annotated[list[str], Meta(description="What was chosen and what was passed over.")]
     baseline: Annotated[
         BaselineRecord | None, Meta(description="The baseline it was held against; null: there was none.")
+    ] = None
+    optimizer: Annotated[
+        OptimizerNullRecord | None,
+        Meta(description="What its learning rates alone would make of mu; null: they are not known, or decay nothing."),
     ] = None
 
 
@@ -269,6 +288,28 @@ def record_of(audit: Audit, findings: Iterable[Finding]) -> ModelRecord:
         defects=[_defect(defect) for defect in audit.defects],
         findings=[finding_record(finding) for finding in findings],
         remarks=[text(remark) for remark in audit.remarks],
+    )
+
+
+def optimizer_null_record(audit: Audit, training: TrainingState) -> OptimizerNullRecord | None:
+    """Give the public record of what the training alone would make of the mu of an audit's matrices."""
+    matrices = [
+        Matrix(log_mean=fit.moments.log_mean, declared_sd=layer.declared_sd)
+        for layer in audit.layers
+        if layer.connected and not layer.tied_to and isinstance(fit := sound(layer.fit), LognormalFit)
+    ]
+    null = optimizer_null(matrices, training)
+    if null is None:
+        return None
+    return OptimizerNullRecord(
+        matrices=null.matrices,
+        age=null.age,
+        predicted_mu=null.predicted_log_mean,
+        mu=null.log_mean,
+        predicted_spread=null.predicted_spread,
+        spread=null.spread,
+        left_spread=null.left_spread,
+        source=text(null.source),
     )
 
 

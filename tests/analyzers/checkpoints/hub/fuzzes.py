@@ -5,16 +5,17 @@ import json
 import random
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from jaynes_audit.analyzers.checkpoints.hub.client import Client
 from jaynes_audit.analyzers.checkpoints.hub.errors import Asked, gave_up, refused
-from jaynes_audit.analyzers.checkpoints.hub.location import hub_location
+from jaynes_audit.analyzers.checkpoints.hub.location import HubLocation, hub_location
 from jaynes_audit.analyzers.checkpoints.hub.patience import Interrupted, Patience
 from jaynes_audit.analyzers.checkpoints.hub.place import HubPlace, Streamed
 from jaynes_audit.analyzers.checkpoints.hub.ranges import RangeReader
+from jaynes_audit.analyzers.checkpoints.hub.references import references
 from jaynes_audit.analyzers.checkpoints.hub.repository import HubFile, Repository, open_repository
 from tests.analyzers.checkpoints.hub.clients import Clock
 from tests.support.fuzzing import Damage, Fuzz, survive
@@ -29,6 +30,14 @@ LISTING = json.dumps(
     ]
 ).encode()
 INFO = json.dumps({"id": "org/model", "sha": COMMIT, "siblings": []}).encode()
+NAMES = ("main", "step1000", "refs/pr/1", "feature/x", "", "..", "a b", "\ud800", "x" * 300, 3, None, [], {"name": "x"})
+REFERENCES = json.dumps(
+    {
+        "branches": [{"name": "main", "ref": "refs/heads/main", "targetCommit": COMMIT}],
+        "converts": [],
+        "tags": [{"name": f"step{step}", "ref": f"refs/tags/step{step}", "targetCommit": COMMIT} for step in range(3)],
+    }
+).encode()
 BETWEEN = b"\n~~~\n"
 
 START, END, SIZE = 10, 74, 1000
@@ -64,6 +73,17 @@ def read_listing(content: bytes) -> None:
     client = ToldClient(endpoint="http://hub.test", token=None, patience=Patience(), answers=content.split(BETWEEN))
     repository = open_repository(hub_location("org/model"), client)
     walk(HubPlace(repository=repository, reading=Streamed(repository)))
+
+
+def read_references(content: bytes) -> None:
+    """List the versions of a model of which the Hub says this: each can be named, and is named once."""
+    client = ToldClient(endpoint="http://hub.test", token=None, patience=Patience(), answers=[content])
+    found = references("org/model", client)
+    assert len({each.name for each in found}) == len(found)
+    for each in found:
+        location = HubLocation(repo="org/model", revision=each.name)
+        assert hub_location(str(location)) == location
+        assert len(each.commit) == len(COMMIT)
 
 
 def walk(place: HubPlace) -> None:
@@ -171,6 +191,19 @@ def shift_number(content: bytearray, dice: random.Random) -> None:
         content[dice.choice(digits)] = dice.randrange(0x30, 0x3A)
 
 
+def change_reference(content: bytearray, dice: random.Random) -> None:
+    """A name, or a whole list, becomes something else."""
+    with suppress(ValueError, TypeError, LookupError, RecursionError, AttributeError):
+        answer = json.loads(content)
+        kind = dice.choice(list(answer))
+        if dice.random() < 0.2:
+            answer[kind] = dice.choice(NAMES)
+        else:
+            row = dice.choice(answer[kind])
+            row[dice.choice(list(row))] = dice.choice(NAMES)
+        content[:] = json.dumps(answer).encode()
+
+
 DAMAGES: tuple[Damage, ...] = (swap_header, set_status, shift_number)
 
 FUZZES: Mapping[str, Fuzz] = {
@@ -186,6 +219,7 @@ FUZZES: Mapping[str, Fuzz] = {
         read=read_range,
         damages=DAMAGES,
     ),
+    "references": Fuzz(corpus=lambda: [REFERENCES], read=read_references, damages=(shift_number, change_reference)),
     "refusals": Fuzz(corpus=lambda: [GATED.encode(), LIMITED.encode()], read=read_refusal, damages=DAMAGES),
 }
 
