@@ -11,11 +11,13 @@ from jaynes_audit.cli.commands.audit import audit
 from jaynes_audit.cli.commands.baseline import baseline_app
 from jaynes_audit.cli.commands.compare import compare
 from jaynes_audit.cli.commands.config import config_app
+from jaynes_audit.cli.commands.equilibrium import equilibrium
 from jaynes_audit.cli.commands.gate import gate
 from jaynes_audit.cli.commands.render import render
 from jaynes_audit.cli.commands.rule import rule
 from jaynes_audit.cli.commands.sample import sample
 from jaynes_audit.cli.commands.schema import schema
+from jaynes_audit.cli.commands.track import track
 from jaynes_audit.cli.exit_codes import ClosedPipe, ExitCode
 
 app = typer.Typer(
@@ -25,6 +27,8 @@ app = typer.Typer(
 )
 app.command("audit")(audit)
 app.command("compare")(compare)
+app.command("track")(track)
+app.command("equilibrium")(equilibrium)
 app.command("gate")(gate)
 GROUPS = {"baseline": baseline_app, "config": config_app}
 for name, group in GROUPS.items():

@@ -34,6 +34,8 @@ from jaynes_audit.analyzers.checkpoints.file_digests import hashed_files
 from jaynes_audit.analyzers.checkpoints.locations import is_on_hub
 from jaynes_audit.analyzers.checkpoints.pytorch.allowed import allowing
 from jaynes_audit.analyzers.checkpoints.quoted import quoted, quoted_path
+from jaynes_audit.analyzers.checkpoints.training_state.reading import read_training_state
+from jaynes_audit.analyzers.checkpoints.training_state.state import TrainingState
 from jaynes_audit.analyzers.checkpoints.windows import Io
 from jaynes_audit.analyzers.claim import try_claim
 from jaynes_audit.analyzers.distributions.histogram_fit import HistogramBins
@@ -51,6 +53,7 @@ from jaynes_audit.analyzers.record import (
     claim_record,
     failure_record,
     finding_record,
+    optimizer_null_record,
     record_of,
     ruler_records,
 )
@@ -126,13 +129,14 @@ class Request:
 class Judged:
     """A model that was read, what the rules object to in it, and the baseline it was held against.
 
-    `seconds` went into the reading and into the judging.
+    `training` is what its trainer left beside it. `seconds` went into the reading and into the judging.
     """
 
     checkpoint: Checkpoint
     audit: Audit
     findings: tuple[Finding, ...]
     against: StoredBaseline | None
+    training: TrainingState
     seconds: tuple[float, float]
 
 
@@ -250,6 +254,7 @@ def _record(judged: Judged) -> ModelRecord:
         )
         if against
         else None,
+        optimizer=optimizer_null_record(audit, judged.training),
     )
 
 
@@ -300,8 +305,23 @@ def _judged(location: str, request: Request, listeners: Listeners) -> Judged:
         audit=audit,
         findings=findings,
         against=against,
+        training=_training(location, checkpoint, request),
         seconds=(read - started, perf_counter() - read),
     )
+
+
+def _training(location: str, checkpoint: Checkpoint, request: Request) -> TrainingState:
+    """What the trainer left beside a checkpoint on this machine; nothing where that cannot be read.
+
+    It is no part of the checkpoint, so whatever is wrong with it is not the audit's business.
+    """
+    is_read = request.command == "audit" and not request.reading.headers_only
+    if not is_read or not all(isinstance(file, Path) for file in checkpoint.files) or is_on_hub(location):
+        return TrainingState()
+    try:
+        return read_training_state(location)
+    except JaynesError:
+        return TrainingState()
 
 
 def _refuse_without_digests(location: str, against: StoredBaseline | None, request: Request) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from jaynes_audit.analyzers.comparison.record import ComparisonRecord
     from jaynes_audit.analyzers.record import FailureRecord, FindingRecord, ModelRecord
+    from jaynes_audit.analyzers.record.training import TrainingAuditRecord
 
 
 class ExitCode(IntEnum):
@@ -105,6 +106,25 @@ def outcome_of_comparisons(
         ExitCode.FOUND: _objected(comparisons, fail_on),
     }
     return _first(reasons) or _compared(comparisons, fail_on)
+
+
+def outcome_of_trainings(audits: "Sequence[TrainingAuditRecord]", failures: "Sequence[FailureRecord]") -> Outcome:
+    """Give the status of `jaynes equilibrium`. That a claim does not hold is no failure; what was not read is one."""
+    refused = sum(len(each.training.refused) for each in audits)
+    unread = sum(failure.exit_code in {ExitCode.FOUND, ExitCode.COULD_NOT_FINISH} for failure in failures)
+    told = (
+        f"{counted(unread, 'checkpoint')} could not be read" if unread else "",
+        f"{counted(refused, 'file')} of a trainer could not be understood" if refused else "",
+    )
+    empty = sum(failure.exit_code == ExitCode.NOTHING_TO_AUDIT for failure in failures)
+    reasons = {
+        ExitCode.COULD_NOT_FINISH: " and ".join(filter(None, told)),
+        ExitCode.MISUSED: _targets_with(ExitCode.MISUSED, failures, "asked for something that has no meaning"),
+        ExitCode.NOTHING_TO_AUDIT: f"nothing to audit in {counted(empty, 'target')}" if empty else "",
+        ExitCode.FOUND: "",
+    }
+    claims = counted(sum(len(each.statements) for each in audits), "claim")
+    return _first(reasons) or Outcome(ExitCode.PASSED, f"{claims} examined in {counted(len(audits), 'checkpoint')}")
 
 
 def _first(reasons: "Mapping[ExitCode, str]") -> Outcome | None:

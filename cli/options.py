@@ -73,6 +73,40 @@ ExactOption = Annotated[
         show_default=False,
     ),
 ]
+RunTargets = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN",
+        help=(
+            "A folder of checkpoints (checkpoint-500, step_500), a model on the Hub with a revision each, or the "
+            "checkpoints one by one."
+        ),
+        show_default=False,
+    ),
+]
+
+STEPS = re.compile(r"[0-9]{1,15}(?:,[0-9]{1,15})*", re.ASCII)
+
+
+def _listed_steps(value: str | None) -> str | None:
+    if value is not None and not STEPS.fullmatch(value):
+        raise typer.BadParameter(f"{value!r} lists no steps; write them as 0,1000,2000")
+    return value
+
+
+Steps = Annotated[
+    str | None,
+    typer.Option(
+        "--steps",
+        callback=_listed_steps,
+        metavar="N,N,...",
+        help="Only the checkpoints of these steps.",
+        show_default=False,
+    ),
+]
+Every = Annotated[
+    int, typer.Option("--every", min=1, metavar="K", help="Only every K-th checkpoint, and the last one.")
+]
 FailOnOption = Annotated[
     FailOn, typer.Option("--fail-on", help="Lowest level of a finding that makes the exit status 1.")
 ]
@@ -168,6 +202,24 @@ Outputs = Annotated[
         "--output",
         metavar="FMT[=PATH]",
         help="Format, and the file it goes to: table, json, jsonl, csv, markdown. Repeatable.",
+    ),
+]
+TrainingOutputs = Annotated[
+    list[str],
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FMT[=PATH]",
+        help="Format, and the file it goes to: table, json, csv, markdown. Repeatable.",
+    ),
+]
+TrackOutputs = Annotated[
+    list[str],
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FMT[=PATH]",
+        help="Format, and the file it goes to: table, json, csv. Repeatable.",
     ),
 ]
 ReportOutputs = Annotated[
@@ -336,6 +388,18 @@ Resume = Annotated[
         show_default=False,
     ),
 ]
+RunStream = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--cache",
+        help="From the Hub: store nothing, as by default, or keep the files of every step in its cache.",
+        show_default=False,
+    ),
+]
+RunResume = Annotated[
+    bool,
+    typer.Option("--resume/--no-resume", help="Whether finished checkpoints are kept, and not read again."),
+]
 SaveSketches = Annotated[
     Path | None,
     typer.Option(
@@ -356,6 +420,11 @@ NoProgress = Annotated[bool, typer.Option("--no-progress", help="No progress bar
 
 
 NEITHER_SAMPLED = "--headers-only reads no weight, so there is nothing to sample; give one of --headers-only, --sample"
+
+
+def steps_of(listed: str | None) -> tuple[int, ...]:
+    """Understand the value of `--steps`."""
+    return tuple(int(step) for step in listed.split(",")) if listed else ()
 
 
 def mode_of(*, stream: bool | None) -> "Mode | None":

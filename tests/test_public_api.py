@@ -87,3 +87,16 @@ def test_a_way_of_reading_that_does_not_exist_is_a_usage_error() -> None:
 def test_a_missing_path_is_an_error_that_says_so() -> None:
     with pytest.raises(jaynes_audit.CouldNotRead, match="does not exist"):
         jaynes_audit.audit("no/such/checkpoint")
+
+
+def test_a_training_is_audited_as_on_the_command_line() -> None:
+    audit = jaynes_audit.audit_training(
+        BABBLE, learning_rate=3e-3, steps=6_000, weight_decay=0.1, optimizer="adamw", initial=BABBLE.parent / "step0"
+    )
+    ages = [each for each in audit.statements if each.quantity is jaynes_audit.Quantity.RUN_AGE]
+    assert [each.answer for each in ages] == [jaynes_audit.Answer.HOLDS, jaynes_audit.Answer.CANNOT_BE_SAID]
+
+
+def test_an_optimizer_without_laws_is_refused() -> None:
+    with pytest.raises(jaynes_audit.UsageError, match="'adamw' and 'sgd'"):
+        jaynes_audit.audit_training(BABBLE, optimizer="muon")  # type: ignore[arg-type]

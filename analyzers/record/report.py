@@ -25,7 +25,7 @@ from jaynes_audit.analyzers.record.layers import (
 )
 from jaynes_audit.analyzers.record.texts import text
 from jaynes_audit.analyzers.rules import Finding
-from jaynes_audit.analyzers.thermodynamics.null import Matrix, optimizer_null
+from jaynes_audit.analyzers.thermodynamics.null import optimizer_null
 
 FORMAT: Literal["jaynes-report/2"] = "jaynes-report/2"
 JSON_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
@@ -164,11 +164,9 @@ class OptimizerNullRecord(Struct, frozen=True, kw_only=True):
 
     matrices: Annotated[int, Meta(description="Highly connected matrices that the prediction is made for.")]
     age: Annotated[float, Meta(description="Sum of learning rate times weight decay over the steps so far.")]
-    predicted_mu: Annotated[float, Meta(description="Mean mu of Gaussian weights with the predicted rms.")]
+    predicted_mu: Annotated[float, Meta(description="Mu of Gaussian weights with the predicted rms, one for all.")]
     mu: Annotated[float, Meta(description="Mean of their measured mu.")]
-    predicted_spread: Annotated[float, Meta(description="Standard deviation of the predicted mu over the matrices.")]
     spread: Annotated[float, Meta(description="Standard deviation of the measured mu.")]
-    left_spread: Annotated[float, Meta(description="Standard deviation of measured less predicted.")]
     source: Annotated[str, Meta(description="Where the learning rates come from.")]
 
 
@@ -293,12 +291,12 @@ def record_of(audit: Audit, findings: Iterable[Finding]) -> ModelRecord:
 
 def optimizer_null_record(audit: Audit, training: TrainingState) -> OptimizerNullRecord | None:
     """Give the public record of what the training alone would make of the mu of an audit's matrices."""
-    matrices = [
-        Matrix(log_mean=fit.moments.log_mean, declared_sd=layer.declared_sd)
+    log_means = [
+        fit.moments.log_mean
         for layer in audit.layers
         if layer.connected and not layer.tied_to and isinstance(fit := sound(layer.fit), LognormalFit)
     ]
-    null = optimizer_null(matrices, training)
+    null = optimizer_null(log_means, training)
     if null is None:
         return None
     return OptimizerNullRecord(
@@ -306,9 +304,7 @@ def optimizer_null_record(audit: Audit, training: TrainingState) -> OptimizerNul
         age=null.age,
         predicted_mu=null.predicted_log_mean,
         mu=null.log_mean,
-        predicted_spread=null.predicted_spread,
         spread=null.spread,
-        left_spread=null.left_spread,
         source=text(null.source),
     )
 

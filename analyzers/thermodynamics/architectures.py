@@ -5,7 +5,7 @@ every symmetry that follows from its entry here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from types import MappingProxyType
 
@@ -43,7 +43,8 @@ class Architecture:
 
     `needs` are settings that must have these values, where the config has them at all, for the rest to be so; a dot
     leads into a group of settings.
-    `rotated_share` is the share of a head that is rotated where the config does not say. `norms` maps the end of a
+    `rotated_share` is the share of a head that is rotated where the config does not say; where it is all of it, the
+    config is not asked, unless the network `may_rotate_a_share`. `norms` maps the end of a
     norm's path in its block to the roles of all layers that read its output, which goes nowhere else. `final_norm` is
     the last word of the one before the head, "" if its output goes elsewhere too. `gain_offset` is added to stored
     gains. `is_pre_norm` tells that all that is written to the residual stream is read through norms. `may_be_tied`
@@ -52,6 +53,7 @@ class Architecture:
 
     rotation: Rotation = Rotation.NONE
     rotated_share: float = 1.0
+    may_rotate_a_share: bool = False
     head_norm: HeadNorm = HeadNorm.NONE
     norms: Mapping[str, Readers] = field(default_factory=dict)
     final_norm: str = ""
@@ -77,7 +79,7 @@ POST_NORM = Architecture(needs={"position_embedding_type": "absolute"})
 ARCHITECTURES: Mapping[tuple[str, str], tuple[Architecture, ...]] = {
     **{(name, ""): (LLAMA,) for name in ("llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "granite")},
     **{(name, ""): (QWEN3,) for name in ("qwen3", "qwen3_moe")},
-    ("phi3", ""): (LLAMA,),
+    ("phi3", ""): (replace(LLAMA, may_rotate_a_share=True),),
     ("starcoder2", ""): (LLAMA,),
     ("olmo2", ""): (Architecture(head_norm=HeadNorm.ALL, final_norm="norm"),),
     ("olmoe", ""): (
@@ -144,7 +146,13 @@ ARCHITECTURES: Mapping[tuple[str, str], tuple[Architecture, ...]] = {
     ),
     **{
         (name, ""): (
-            Architecture(rotation=Rotation.NEIGHBOURS, norms={"ln_1": PARALLEL}, final_norm="ln_f", is_pre_norm=True),
+            Architecture(
+                rotation=Rotation.NEIGHBOURS,
+                may_rotate_a_share=True,
+                norms={"ln_1": PARALLEL},
+                final_norm="ln_f",
+                is_pre_norm=True,
+            ),
         )
         for name in ("gptj", "codegen")
     },

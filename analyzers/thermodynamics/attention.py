@@ -152,6 +152,9 @@ def _rotated(block: Block, size: int) -> int:
     """How many entries of a head are rotated."""
     if block.architecture.rotation is Rotation.NONE:
         return 0
+    architecture = block.architecture
+    if architecture.rotated_share == 1 and not architecture.may_rotate_a_share:
+        return size  # whatever the settings say, which such a network does not read
     if entries := whole(block.settings, "rotary_dim"):
         return min(entries, size)
     nested = block.settings.get("rope_parameters")

@@ -1,5 +1,6 @@
 """Whether what the noise of the steps adds, and what weight decay takes, are in balance on both sides of a symmetry."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,37 +8,35 @@ import numpy as np
 import numpy.typing as npt
 
 from jaynes_audit.analyzers.checkpoints.training_state.state import Method
-from jaynes_audit.analyzers.thermodynamics.ages import age_of, effective_rates, missing_for_decay, rates_of, unknown
+from jaynes_audit.analyzers.thermodynamics.ages import effective_rates, missing_for_decay, rates_of, unknown
 from jaynes_audit.analyzers.thermodynamics.evidence import Evidence, Parameter
-from jaynes_audit.analyzers.thermodynamics.noether import LEAST_CHANNELS, MEMORY, doubt
-from jaynes_audit.analyzers.thermodynamics.norms import predicted_mean_square, refusal_of
-from jaynes_audit.analyzers.thermodynamics.sides import are_measured, correlation, live, sides
+from jaynes_audit.analyzers.thermodynamics.noether import LEAST_CHANNELS, MEMORY, doubt, no_symmetry
+from jaynes_audit.analyzers.thermodynamics.norms import refusal_of
+from jaynes_audit.analyzers.thermodynamics.sides import are_measured, live, sides
 from jaynes_audit.analyzers.thermodynamics.statement import Answer, Figure, Quantity, Statement, cannot_be_said
 from jaynes_audit.analyzers.thermodynamics.sums import AxisSums, Density, Floats
 from jaynes_audit.analyzers.thermodynamics.symmetry import Symmetry
 
-CLAIM = "the noise of AdamW's steps and weight decay balance, channel by channel (our derivation)"
+CLAIM = "steps add to both sides of a pair, channel by channel, what weight decay takes from them"
 SGD_CLAIM = "the noise of SGD's steps and weight decay balance, channel by channel"
 SQUARES = "the mean of squared gradients, of which SGD keeps at most a trace (its momentum_buffer)"
 
 SLOPES = (0.7, 1.4)
-LEAST_CORRELATION = 0.6
-LEAST_AGE = 1.0
-SETTLED = 3.0  # the age from which most pairs of small networks are in balance, five in six or more
-FALLEN = 1.3  # times the present rate: where weights follow a rate above that, it fell faster than they could
+FAR_SLOPES = (0.5, 2.0)
+LARGEST_ERROR = 0.25  # of the slope, and of a small slope 0.25 itself
 USUAL_OF_ONE_BUFFER = (0.3, 2.0)  # of small networks at rest, from one checkpoint to another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """How what noise adds compares with what decay takes, over the live channels of a symmetry.
+    """How what steps add compares with what decay takes, over the live channels of a symmetry.
 
-    `slope` is that of the line through the origin: 1 in balance. It is 0 where decay takes nothing. `correlation` is 0
-    where it is not defined.
+    `slope` is that of the line through the origin: 1 in balance, 0 where decay takes nothing. `error` is its standard
+    error, infinite where it is not defined.
     """
 
     slope: float
-    correlation: float
+    error: float
     live_channels: int
 
     @classmethod
@@ -45,30 +44,34 @@ class Balance:
         """Compare two sides, each of shape (channels,)."""
         added, taken = added[alive], taken[alive]
         squared = float(np.dot(taken, taken))
-        return cls(
-            slope=float(np.dot(added, taken)) / squared if squared > 0 else 0.0,
-            correlation=correlation(added, taken) if added.size else 0.0,
-            live_channels=int(alive.sum()),
-        )
+        if squared <= 0 or added.size <= 1:
+            return cls(slope=0.0, error=math.inf, live_channels=int(alive.sum()))
+        slope = float(np.dot(added, taken)) / squared
+        rest = added - slope * taken
+        error = math.sqrt(float(np.dot(rest, rest)) / (added.size - 1) / squared)
+        return cls(slope=slope, error=error, live_channels=int(alive.sum()))
 
 
 def adamw_balance(
     symmetry: Symmetry, sums: Mapping[str, AxisSums], rates: Mapping[str, float], decays: Mapping[str, float]
 ) -> Balance:
-    """Compare rate * sqrt(v) with 2 * decay * sqrt(v) * w^2, each summed over the plus less the minus side.
+    """Compare what the last step added to w^2 sqrt(v) / rate with what decay took, plus side less minus side.
 
-    `rates` and `decays` have those of each layer of the symmetry. Derived here, to leading order in the rate: at a step
-    the charge sum(w^2 sqrt(v) / rate) of a symmetry loses 2 * rate * decay of itself, and gains rate * sum(sqrt(v)).
-    Without a minus side and with equal v it is the known mean square, rate / (2 decay) (Kosson et al. 2023, arXiv
-    2305.17212).
+    `rates` and `decays` have those of each layer of the symmetry. With w as it is after the step, the step added
+    -2 m w - rate m u, and decay took 2 decay sqrt(v) w^2. Derived here, an account of one step: that symmetric pairs
+    come to such a balance is the prediction of entropic forces (Ziyin et al. 2025, "Neural Thermodynamics I", arXiv
+    2505.12387). The known law of rest, rate sqrt(v) for what is added, takes the gradients of successive steps for
+    unrelated, which they are not.
 
     Raises:
-        KeyError: where `are_measured` does not hold for `ROOT_SECOND`, or a rate or a decay is missing.
+        KeyError: where `are_measured` does not hold for `FIRST_TIMES_UPDATE`, or a rate or a decay is missing.
     """
     plus, minus = sides(symmetry, sums, Density.ROOT_SECOND)
-    added, added_to_minus = sides(symmetry, sums, Density.ROOT_SECOND, rates)
+    along, along_minus = sides(symmetry, sums, Density.FIRST_TIMES_WEIGHT)
+    beyond, beyond_minus = sides(symmetry, sums, Density.FIRST_TIMES_UPDATE, rates)
     taken, taken_of_minus = sides(symmetry, sums, Density.ROOT_SECOND_TIMES_SQUARE, decays)
-    return Balance.between(added - added_to_minus, 2 * (taken - taken_of_minus), live(plus, minus))
+    added = -2 * (along - along_minus) - (beyond - beyond_minus)
+    return Balance.between(added, 2 * (taken - taken_of_minus), live(plus, minus))
 
 
 def sgd_balance(symmetry: Symmetry, sums: Mapping[str, AxisSums], rate: float, decay: float) -> Balance:
@@ -94,7 +97,7 @@ def adamw_statements(evidence: Evidence) -> Iterator[Statement]:
         yield refusal
         return
     for symmetry in evidence.symmetries:
-        if obstacle := _obstacle(evidence, symmetry, Density.ROOT_SECOND):
+        if obstacle := _obstacle(evidence, symmetry, Density.FIRST_TIMES_UPDATE):
             yield cannot_be_said(quantity, symmetry.subject, CLAIM, because=obstacle)
         else:
             yield _of_adamw(evidence, symmetry)
@@ -132,7 +135,8 @@ def _without_sgd(evidence: Evidence) -> Statement | None:
 def _without_memory(evidence: Evidence, quantity: Quantity, claim: str) -> Statement | None:
     """Why neither law can be asked, if that is so."""
     if not evidence.symmetries:
-        return cannot_be_said(quantity, "the run", claim, because="no symmetry of this network is known")
+        because, lacking = no_symmetry(evidence)
+        return cannot_be_said(quantity, "the run", claim, because=because, missing=lacking)
     if because := doubt(evidence):
         missing = () if evidence.optimizer else (MEMORY,)
         return cannot_be_said(quantity, "the run", claim, because=because, missing=missing)
@@ -151,58 +155,33 @@ def _obstacle(evidence: Evidence, symmetry: Symmetry, density: Density) -> str:
     layers = _layers(evidence, symmetry)
     if any(each.weight_decay is None for each in layers):
         return "the weight decay of a part of it is not known"
-    decayed = [each for each in layers if each.weight_decay]
-    if not decayed:
-        return "weight decay does not act on it, so there is no scale to come to rest at"
-    age = _age(evidence, layers)
-    return f"it is too young: its age is {age:.2g}, and the law takes {LEAST_AGE:g}" if age < LEAST_AGE else ""
-
-
-def _age(evidence: Evidence, layers: Sequence[Parameter]) -> float:
-    return min(age_of(evidence, each) for each in layers if each.weight_decay)
-
-
-def _followed_rates(evidence: Evidence, layers: Sequence[Parameter]) -> dict[str, float]:
-    """The rate that the weights of each layer follow: the last one, or behind a falling one a past one.
-
-    It is the rate at which AdamW's weights would rest with the rms that the whole schedule gave them. A side without
-    decay follows that of the other.
-    """
-    slowest = min((each for each in layers if each.weight_decay), key=lambda each: age_of(evidence, each))
-    decay = slowest.weight_decay or 0.0
-    followed = 2 * decay * predicted_mean_square(rates_of(evidence, slowest), decay, 0.0)
-    own = {each.layer.name: float(rates_of(evidence, each).sum()) for each in layers}
-    return {name: followed * rate / own[slowest.layer.name] for name, rate in own.items()}
+    if not any(each.weight_decay for each in layers):
+        return "weight decay does not act on it, so there is nothing that steps could balance"
+    return ""
 
 
 def _of_adamw(evidence: Evidence, symmetry: Symmetry) -> Statement:
     layers = _layers(evidence, symmetry)
-    rates = _followed_rates(evidence, layers)
+    rates = {each.layer.name: float(rates_of(evidence, each)[-1]) for each in layers}
     decays = {each.layer.name: each.weight_decay or 0.0 for each in layers}
     balance = adamw_balance(symmetry, evidence.sums, rates, decays)
-    age, last = _age(evidence, layers), float(rates_of(evidence, layers[0])[-1])
-    if age < SETTLED:
-        excuse = f"at an age of {age:.2g} balance may still come"
-    elif rates[layers[0].layer.name] > FALLEN * last:
-        excuse = "the learning rate fell faster than the weights could follow"
-    else:
-        excuse = ""
-    return _stated(Quantity.ADAMW_BALANCE, symmetry, CLAIM, balance, _judged(balance, excuse))
+    return _stated(Quantity.ADAMW_BALANCE, symmetry, CLAIM, balance, _judged(balance))
 
 
-def _judged(balance: Balance, excuse: str) -> tuple[Answer, str]:
-    """The answer; where the two are out of balance and there is an excuse, nothing is said."""
-    low, high = SLOPES
+def _judged(balance: Balance) -> tuple[Answer, str]:
     if balance.live_channels < LEAST_CHANNELS:
         because = f"it has {balance.live_channels} live channels, and fewer than {LEAST_CHANNELS} tell nothing"
         return Answer.CANNOT_BE_SAID, because
-    told = (
-        f"noise adds {balance.slope:.3g} times what decay takes, with a correlation of {balance.correlation:.2f} "
-        f"over its channels (from {low} to {high} times, and a correlation from {LEAST_CORRELATION} on, it holds)"
-    )
-    if low <= balance.slope <= high and balance.correlation >= LEAST_CORRELATION:
+    if not math.isfinite(balance.error):
+        return Answer.CANNOT_BE_SAID, "decay takes as much from one side as from the other"
+    told = f"the last step added {balance.slope:.3g} ± {balance.error:.2g} times what decay took"
+    if not balance.error <= LARGEST_ERROR * max(1.0, abs(balance.slope)):
+        return Answer.CANNOT_BE_SAID, f"{told}: its channels agree too little to tell"
+    (low, high), (far_low, far_high) = SLOPES, FAR_SLOPES
+    told = f"{told} (from {low} to {high} it holds, below {far_low} or above {far_high} it does not)"
+    if low <= balance.slope <= high:
         return Answer.HOLDS, told
-    return (Answer.CANNOT_BE_SAID, f"{told}; {excuse}") if excuse else (Answer.DOES_NOT_HOLD, told)
+    return Answer.CANNOT_BE_SAID if far_low <= balance.slope <= far_high else Answer.DOES_NOT_HOLD, told
 
 
 def _of_sgd(evidence: Evidence, symmetry: Symmetry) -> Statement:
@@ -228,15 +207,16 @@ def _stated(
     quantity: Quantity, symmetry: Symmetry, claim: str, balance: Balance, answered: tuple[Answer, str]
 ) -> Statement:
     answer, because = answered
+    figures = (
+        Figure(name="slope", value=balance.slope),
+        Figure(name="error", value=balance.error),
+        Figure(name="live channels", value=balance.live_channels),
+    )
     return Statement(
         quantity=quantity,
         subject=symmetry.subject,
         claim=claim,
-        figures=(
-            Figure(name="slope", value=balance.slope),
-            Figure(name="correlation", value=balance.correlation),
-            Figure(name="live channels", value=balance.live_channels),
-        ),
+        figures=tuple(figure for figure in figures if math.isfinite(figure.value)),
         answer=answer,
         because=because,
     )

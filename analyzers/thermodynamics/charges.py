@@ -1,5 +1,6 @@
 """How unlike both sides of each symmetry are, and whether decay alone changed that since an earlier checkpoint."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -49,6 +50,8 @@ def rates_since_earlier(evidence: Evidence, parameter: Parameter) -> Rates | Non
 
 def _of_pair(evidence: Evidence, symmetry: Symmetry) -> Statement:
     plus, minus = sides(symmetry, evidence.sums, Density.SQUARE)
+    if not math.isfinite(_length(plus + minus)):
+        return _stated(symmetry, (), "its weights are too large for their squares to be added up")
     size = _length(plus - minus) / max(_length(plus + minus), np.finfo(np.float64).tiny)
     figures = [Figure(name="charge / squared weights", value=size)]
     earlier = evidence.earlier
@@ -125,4 +128,5 @@ def _stated(symmetry: Symmetry, figures: Sequence[Figure], because: str, missing
 
 
 def _length(charges: Floats) -> float:
-    return float(np.linalg.norm(charges))
+    with np.errstate(over="ignore"):  # it is infinite then
+        return float(np.linalg.norm(charges))

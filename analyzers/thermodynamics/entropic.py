@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from jaynes_audit.analyzers.checkpoints.training_state.state import Method
-from jaynes_audit.analyzers.thermodynamics.ages import RATES, rates_of
+from jaynes_audit.analyzers.thermodynamics.ages import LEAST_RATE, RATES, has_rates, rates_of
 from jaynes_audit.analyzers.thermodynamics.evidence import Evidence, Parameter
 from jaynes_audit.analyzers.thermodynamics.noether import MEMORY, doubt
 from jaynes_audit.analyzers.thermodynamics.norms import refusal_of
@@ -12,7 +12,7 @@ from jaynes_audit.analyzers.thermodynamics.sums import Density
 
 TERM_CLAIM = "the noise of the steps adds little to the loss"
 FLUX_CLAIM = "noise and decay keep the norm of all matrices where it is"
-STATIONARY = 0.2
+STATIONARY, FLOWING = 0.3, 0.5
 
 ADAM = frozenset({Method.ADAMW, Method.ADAM_L2})
 
@@ -24,9 +24,8 @@ def entropic_statements(evidence: Evidence) -> Iterator[Statement]:
     preconditioned step; that Adam's preconditioner makes it this sum is our reading.
     """
     subject = "the run"
-    missing = tuple(
-        name for name, there in ((RATES, evidence.training.history), (MEMORY, evidence.optimizer)) if there is None
-    )
+    looks = ((RATES, has_rates(evidence)), (MEMORY, evidence.optimizer is not None))
+    missing = tuple(name for name, there in looks if not there)
     if missing:
         because = f"it takes {' and '.join(missing)}"
         yield cannot_be_said(Quantity.ENTROPIC_TERM, subject, TERM_CLAIM, because=because, missing=missing)
@@ -53,8 +52,9 @@ def entropic_statements(evidence: Evidence) -> Iterator[Statement]:
 def flux_statements(evidence: Evidence) -> Iterator[Statement]:
     """Say whether the next steps would make the norm of all decayed matrices together grow or shrink.
 
-    The ratio is what AdamW's step u adds to the squared norm, sum(-2 rate u w + rate^2 u^2), over what decay takes from
-    it, sum(2 rate decay w^2). It is a sum over the whole network because that of a single matrix is mostly noise.
+    The ratio is what AdamW's last step u added to the squared norm, over what decay takes from it, sum(2 rate decay
+    w^2). A checkpoint holds the weights w behind the step, before which they were w + rate u (decay apart): so it added
+    sum(-2 rate u w - rate^2 u^2). It is a sum over the whole network because that of a single matrix is mostly noise.
     """
     subject = "all decayed matrices"
     if refusal := refusal_of(evidence, Quantity.NORM_FLUX, FLUX_CLAIM):
@@ -67,7 +67,7 @@ def flux_statements(evidence: Evidence) -> Iterator[Statement]:
         yield cannot_be_said(Quantity.NORM_FLUX, subject, FLUX_CLAIM, because=reason, missing=missing)
         return
     taken = sum(_taken(evidence, each) for each in measured)
-    if taken <= 0:
+    if taken <= LEAST_RATE:
         because = "the learning rate is zero now, so nothing changes any more"
         yield cannot_be_said(Quantity.NORM_FLUX, subject, FLUX_CLAIM, because=because)
         return
@@ -75,17 +75,18 @@ def flux_statements(evidence: Evidence) -> Iterator[Statement]:
 
 
 def _flux(ratio: float, measured: Sequence[Parameter], subject: str) -> Statement:
-    direction = "grow" if ratio > 1 else "shrink"
-    is_stationary = abs(ratio - 1) <= STATIONARY
+    away = abs(ratio - 1)
+    answer = Answer.HOLDS if away <= STATIONARY else Answer.DOES_NOT_HOLD if away > FLOWING else Answer.CANNOT_BE_SAID
+    moving = f": norms {'grow' if ratio > 1 else 'shrink'}" if answer is Answer.DOES_NOT_HOLD else ""
     return Statement(
         quantity=Quantity.NORM_FLUX,
         subject=subject,
         claim=FLUX_CLAIM,
         figures=(Figure(name="added / taken", value=ratio), Figure(name="matrices", value=len(measured))),
-        answer=Answer.HOLDS if is_stationary else Answer.DOES_NOT_HOLD,
+        answer=answer,
         because=(
-            f"the last step added {ratio:.3g} times what decay took, which one checkpoint tells to {STATIONARY:.0%}"
-            + ("" if is_stationary else f": norms {direction}")
+            f"the last step added {ratio:.3g} times what decay took, which one checkpoint tells to a quarter "
+            f"(within {STATIONARY:.0%} of once it holds, beyond {FLOWING:.0%} it does not){moving}"
         ),
     )
 
@@ -96,7 +97,7 @@ def _rate(evidence: Evidence, parameter: Parameter) -> float:
 
 def _added(evidence: Evidence, parameter: Parameter) -> float:
     rate, sums = _rate(evidence, parameter), parameter.sums
-    return -2 * rate * sums.total(Density.UPDATE_TIMES_WEIGHT) + rate**2 * sums.total(Density.UPDATE_SQUARE)
+    return -2 * rate * sums.total(Density.UPDATE_TIMES_WEIGHT) - rate**2 * sums.total(Density.UPDATE_SQUARE)
 
 
 def _taken(evidence: Evidence, parameter: Parameter) -> float:

@@ -110,15 +110,20 @@ def _writes_to_layer_norms(evidence: Evidence, parameter: Parameter) -> bool:
 
 
 def _has_layer_norms(evidence: Evidence, stack: str) -> bool:
-    """Whether all norms of the residual stream have a bias, as only LayerNorm has."""
-    norms = [
-        name
+    """Whether all norms of the residual stream have a bias, as only LayerNorm has, and one stands outside of blocks.
+
+    Without that one, the head may read the stream as it is.
+    """
+    norms = {
+        name: each.layer.part.depth
         for name, each in evidence.parameters.items()
         if each.layer.part.role is Role.NORM
         and each.layer.part.stack == stack
         and slot_of(name, Role.NORM, inside=each.layer.part.depth is not None).kinds[0] not in {QUERIES, KEYS}
-    ]
-    return bool(norms) and all(f"{name.removesuffix('.weight')}.bias" in evidence.parameters for name in norms)
+    }
+    return None in norms.values() and all(
+        f"{name.removesuffix('.weight')}.bias" in evidence.parameters for name in norms
+    )
 
 
 def _mean_row(evidence: Evidence) -> Iterator[Statement]:

@@ -1,6 +1,6 @@
 """Layers and the optimizer's tensors -> sums over outputs and inputs, in one pass and bounded memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -31,10 +31,14 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The sums of layers by their names. `left_out` says of every other layer why it has none."""
+    """The sums of layers by their names. `left_out` says of every other layer why it has none.
+
+    `forgotten` says of layers whose sums are of weights alone why the optimizer's numbers for them were left out.
+    """
 
     sums: Mapping[str, AxisSums] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    forgotten: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,9 @@ class _Means:
     first_factor: float | None = None
     second_factor: float | None = None
     epsilon: float | None = None
+
+
+NO_MEANS = _Means()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +77,20 @@ def remembered_by_name(keys: Mapping[str, str], optimizer: OptimizerState) -> di
 
 
 def measure(
-    layers: Sequence[Layer], remembered: Mapping[str, Remembered], sources: Sources, *, threads: int = 1
+    layers: Sequence[Layer],
+    remembered: Mapping[str, Remembered],
+    sources: Sources,
+    *,
+    threads: int = 1,
+    on_bytes: Callable[[int], None] = lambda _: None,
 ) -> Measured:
     """Sum every density over the outputs and the inputs of each layer, in double precision.
 
     `remembered` is the optimizer's memory by the names of tensors; weights without one have sums of weights alone.
     Means are corrected for their start at zero as Adam does it (Kingma and Ba 2015, section 3). Where the files do not
     tell how often or by which beta, the first mean is taken as stored, and what needs the second one is absent. The
-    sums are the same to the last bit whatever the number of threads. Memory: some ten mebibytes a thread, and the sums.
+    sums are the same to the last bit whatever the number of threads. `on_bytes` is told of the bytes of each layer once
+    it is done. Memory: some ten mebibytes a thread, and the sums.
 
     Raises:
         CouldNotRead: when the system or the server reports an error.
@@ -85,13 +98,18 @@ def measure(
     tasks = (_Task(layer=layer, means=_means(remembered.get(layer.tensor.name)), sources=sources) for layer in layers)
     sums: dict[str, AxisSums] = {}
     left_out: dict[str, str] = {}
+    forgotten: dict[str, str] = {}
     with ThreadPoolExecutor(threads) as executor:
         for layer, result in zip(layers, in_order(_measured, tasks, executor=executor, workers=threads), strict=True):
-            if isinstance(result, str):
-                left_out[layer.name] = result
+            found, reason = result
+            if found is None:
+                left_out[layer.name] = reason
             else:
-                sums[layer.name] = result
-    return Measured(sums=sums, left_out=left_out)
+                sums[layer.name] = found
+                if reason:
+                    forgotten[layer.name] = reason
+            on_bytes(layer.extent.weights * BITS[layer.extent.dtype] // 8)
+    return Measured(sums=sums, left_out=left_out, forgotten=forgotten)
 
 
 def _means(remembered: Remembered | None) -> _Means:
@@ -113,7 +131,20 @@ def _factor(beta: float | None, steps: int | None) -> float | None:
     return 1 / (1 - beta**steps)
 
 
-def _measured(task: _Task) -> AxisSums | str:
+def _measured(task: _Task) -> tuple[AxisSums | None, str]:
+    """The sums of a layer, or none; and why there are none, or none of the optimizer's numbers."""
+    found = _all_of(task)
+    if not isinstance(found, str):
+        return found, ""
+    if task.means == NO_MEANS:
+        return None, found
+    alone = _all_of(replace(task, means=NO_MEANS))
+    if isinstance(alone, str):
+        return None, alone
+    return alone, f"the optimizer's numbers for it are left out: {found}"
+
+
+def _all_of(task: _Task) -> AxisSums | str:
     """The sums of a layer, or why there are none."""
     if obstacle := _obstacle(task):
         return obstacle
@@ -122,7 +153,7 @@ def _measured(task: _Task) -> AxisSums | str:
     except RefusedFile as error:
         return str(error)
     if not all(np.isfinite(each).all() for along in (sums.outputs, sums.inputs) for each in along.values()):
-        return "not all of its weights, or of the optimizer's numbers for them, are finite and sound"
+        return "not all of its numbers are finite and sound"
     return sums
 
 
@@ -191,6 +222,7 @@ def _densities(
     if first is None or means.first_factor is None or means.epsilon is None:
         return
     update = mean / (root + means.epsilon)
+    yield Density.FIRST_TIMES_UPDATE, (mean, update)
     yield Density.UPDATE_TIMES_WEIGHT, (update, weights)
     yield Density.UPDATE_SQUARE, (update, update)
 

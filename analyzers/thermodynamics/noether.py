@@ -1,9 +1,13 @@
 """Whether the optimizer's memory belongs to these weights: its mean gradients must obey the network's symmetries."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from jaynes_audit.analyzers.checkpoints.training_state.state import Method
+import numpy as np
+
+from jaynes_audit.analyzers.checkpoints.training_state.state import Method, OptimizerState
+from jaynes_audit.analyzers.thermodynamics.ages import ALWAYS
 from jaynes_audit.analyzers.thermodynamics.evidence import Evidence, Parameter
 from jaynes_audit.analyzers.thermodynamics.sides import are_measured, gradient_identity
 from jaynes_audit.analyzers.thermodynamics.statement import Answer, Figure, Quantity, Statement, cannot_be_said
@@ -13,10 +17,14 @@ from jaynes_audit.analyzers.thermodynamics.symmetry import Symmetry, SymmetryKin
 CLAIM = "mean gradient times weight adds up to the same on both sides of a pair"
 WHOLE_CLAIM = "the optimizer's memory belongs to the tensors it is paired with"
 WHOLE = "the optimizer's memory"
+ARCHITECTURE = "config.json, which tells the architecture"
 MEMORY = "the optimizer's state (optimizer.pt or the like)"
 
 AGREES, DIFFERS = 0.9, 0.5
 LEAST_CHANNELS = 8
+MANY_CHANNELS = 16  # with fewer a single pair may differ by chance, so that it takes two
+CHANNELS = "channels"
+LARGEST_DECAY = 1e50  # no optimizer has one, and its products with weights could not be added up
 
 SHOWN_ONLY = frozenset({SymmetryKind.NORM_GAIN, SymmetryKind.LINEAR_PAIR})
 """Pairs that a wrong pairing hardly disturbs: a norm has many readers, and one of them counts for little."""
@@ -45,9 +53,26 @@ def doubt(evidence: Evidence) -> str:
     verdict = next(noether_statements(evidence)).answer
     if verdict is Answer.DOES_NOT_HOLD:
         return "the optimizer's memory does not belong to these tensors (Noether check)"
+    if told := _other_steps(evidence, evidence.optimizer):
+        return told
     if not evidence.pairing.is_certain and verdict is not Answer.HOLDS:
         return "which tensor is which of the optimizer's parameters is not certain"
     return ""
+
+
+def no_symmetry(evidence: Evidence) -> tuple[str, tuple[str, ...]]:
+    """Why no symmetry of a network is known, and the input that is missing for it, if one is."""
+    if not evidence.config:
+        return f"it takes {ARCHITECTURE}", (ARCHITECTURE,)
+    return "no symmetry of this network is known", ()
+
+
+def _other_steps(evidence: Evidence, optimizer: OptimizerState) -> str:
+    """Tell that the optimizer was saved at another step than the weights, if that is so; empty if not."""
+    mine, steps = max((each.steps or 0 for each in optimizer.parameters), default=0), evidence.training.steps
+    if not mine or not steps or min(mine, steps) >= ALWAYS * max(mine, steps):
+        return ""
+    return f"the trainer counts {steps:,} updates and the optimizer {mine:,}: they are of different checkpoints"
 
 
 def _of_gradients_alone(parameter: Parameter, method: Method) -> AxisSums:
@@ -62,6 +87,8 @@ def _of_gradients_alone(parameter: Parameter, method: Method) -> AxisSums:
         return sums
 
     def cleared(along: Mapping[Density, Floats]) -> Mapping[Density, Floats]:
+        if decay * piled > LARGEST_DECAY:
+            return {density: each for density, each in along.items() if density is not Density.FIRST_TIMES_WEIGHT}
         gradients = along[Density.FIRST_TIMES_WEIGHT] - decay * piled * along[Density.SQUARE]
         return {**along, Density.FIRST_TIMES_WEIGHT: gradients}
 
@@ -73,17 +100,29 @@ def _counts(symmetry: Symmetry) -> bool:
 
 
 def _whole(evidence: Evidence, pairs: list[Symmetry], judged: list[Statement]) -> Statement:
-    if evidence.optimizer is None:
-        because = f"it takes {MEMORY}"
-        return cannot_be_said(Quantity.NOETHER, WHOLE, WHOLE_CLAIM, because=because, missing=(MEMORY,))
+    optimizer, pairing = evidence.optimizer, evidence.pairing
     answers = [each.answer for each in judged]
     agreeing, differing = answers.count(Answer.HOLDS), answers.count(Answer.DOES_NOT_HOLD)
-    if not agreeing + differing:
-        because = (
-            "no pair of this network has enough live channels" if pairs else "no symmetry of this network is known"
+    undecided = sum(each.answer is Answer.CANNOT_BE_SAID and _channels(each) >= LEAST_CHANNELS for each in judged)
+    because, missing = "", tuple[str, ...]()
+    if optimizer is None:
+        because, missing = f"it takes {MEMORY}", (MEMORY,)
+    elif all(each.first is None for each in optimizer.parameters):
+        because = "the optimizer remembers no gradients"
+    elif told := _other_steps(evidence, optimizer):
+        because = told
+    elif not pairs:
+        because, missing = (
+            no_symmetry(evidence) if not evidence.symmetries else ("its symmetries have one side alone", ())
         )
-        return cannot_be_said(Quantity.NOETHER, WHOLE, WHOLE_CLAIM, because=because)
-    answer = Answer.DOES_NOT_HOLD if differing else Answer.HOLDS
+    elif not agreeing + differing or (not differing and pairing.unpaired and not pairing.is_certain):
+        because = f"no pair tells clearly ({pairing.evidence})"
+    elif not differing and agreeing < undecided:
+        because = f"of {agreeing + undecided} pairs {undecided} neither agree nor differ clearly"
+    elif differing == 1 < len(judged) and _channels(_worst(judged)) < MANY_CHANNELS:
+        because = f"only {_worst(judged).subject} differs, which has too few channels to tell for all"
+    if because:
+        return cannot_be_said(Quantity.NOETHER, WHOLE, WHOLE_CLAIM, because=because, missing=missing)
     worst = [each.subject for each in judged if each.answer is Answer.DOES_NOT_HOLD]
     return Statement(
         quantity=Quantity.NOETHER,
@@ -93,26 +132,38 @@ def _whole(evidence: Evidence, pairs: list[Symmetry], judged: list[Statement]) -
             Figure(name="pairs that agree", value=agreeing),
             Figure(name="pairs that do not", value=differing),
         ),
-        answer=answer,
+        answer=Answer.DOES_NOT_HOLD if differing else Answer.HOLDS,
         because=(
             f"the gradients of {', '.join(worst[:3])} do not belong to their weights: another checkpoint's optimizer, "
-            "a wrong pairing, or weights that were changed since"
+            "a wrong pairing, weights that were changed since, or the first steps of a run"
             if worst
-            else f"all {agreeing} pairs that can be judged agree, or are not far from it"
+            else "the pairs that can be judged agree"
         ),
     )
 
 
+def _worst(judged: list[Statement]) -> Statement:
+    return next(each for each in judged if each.answer is Answer.DOES_NOT_HOLD)
+
+
+def _channels(statement: Statement) -> float:
+    return next((each.value for each in statement.figures if each.name == CHANNELS), 0.0)
+
+
 def _of_pair(sums: Mapping[str, AxisSums], symmetry: Symmetry) -> Statement:
-    identity = gradient_identity(symmetry, sums)
+    with np.errstate(all="ignore"):  # what comes of numbers that are too large is no number, and is not shown
+        identity = gradient_identity(symmetry, sums)
     figures = (
         Figure(name="correlation", value=identity.correlation),
         Figure(name="gap", value=identity.gap),
-        Figure(name="channels", value=identity.live_channels),
+        Figure(name=CHANNELS, value=identity.live_channels),
     )
     if identity.live_channels < LEAST_CHANNELS:
         answer = Answer.CANNOT_BE_SAID
         because = f"it has {identity.live_channels} live channels, and fewer than {LEAST_CHANNELS} tell nothing"
+    elif not math.isfinite(identity.correlation):
+        answer = Answer.CANNOT_BE_SAID
+        because = "its numbers are too large to be multiplied"
     elif not _counts(symmetry):
         answer = Answer.CANNOT_BE_SAID
         because = "a wrong pairing would hardly disturb such a pair, so it is only shown"
@@ -133,7 +184,7 @@ def _of_pair(sums: Mapping[str, AxisSums], symmetry: Symmetry) -> Statement:
         quantity=Quantity.NOETHER,
         subject=symmetry.subject,
         claim=CLAIM,
-        figures=figures,
+        figures=tuple(figure for figure in figures if math.isfinite(figure.value)),
         answer=answer,
         because=because,
     )

@@ -2,21 +2,32 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from jaynes_audit.analyzers.checkpoints.training_state.state import Rates
-from jaynes_audit.analyzers.thermodynamics.ages import DECOUPLED, missing_for_decay, rates_of, unknown
+from jaynes_audit.analyzers.thermodynamics.ages import (
+    DECOUPLED,
+    LEAST_RATE,
+    missing_for_decay,
+    rarely_updated,
+    rates_of,
+    unknown,
+)
 from jaynes_audit.analyzers.thermodynamics.evidence import Evidence, Parameter
 from jaynes_audit.analyzers.thermodynamics.statement import Answer, Figure, Quantity, Statement, cannot_be_said
+from jaynes_audit.analyzers.thermodynamics.sums import Density
 from jaynes_audit.analyzers.thermodynamics.symmetry import Symmetry
 
 CLAIM = "the rms is what learning rate and weight decay give to weights whose scale the network cannot see"
 START = "the initial weights (--initial CHECKPOINT)"
+DECLARED = "the scale that config.json declares for initial weights"
 
 AGREES, DIFFERS = 0.10, 0.25
 LARGEST_START = 1.0  # mean square: PyTorch's nn.Embedding, the largest usual start there is
-USUAL_OF_A_MATRIX = (0.6, 1.6)
+USUAL_OF_A_MATRIX = (0.6, 1.8)
+MOST_STILL = 0.25  # of a set's weights; where as many were never moved, many others hardly ever were
 
 LOG_MEAN_OF_GAUSSIAN = -(float(np.euler_gamma) + math.log(2)) / 2
 """Mean of ln|w| for a Gaussian of rms 1."""
@@ -38,14 +49,41 @@ def predicted_mean_square(rates: Rates, weight_decay: float, initial: float) -> 
 
 
 def blind_blocks(evidence: Evidence) -> Iterator[tuple[Symmetry, Sequence[Parameter]]]:
-    """Give the sets of decayed layers whose common scale the network cannot see, with the symmetry that says so."""
-    decayed = evidence.decayed
+    """Give the sets of decayed layers whose common scale the network cannot see, with the symmetry that says so.
+
+    Sets of which a part is not known to be trained, or not with which decay, are left out.
+    """
+    rare = rarely_updated(evidence)
+    known = {
+        name: each
+        for name, each in evidence.parameters.items()
+        if each.weight_decay is not None and name not in rare and (not each.weight_decay or _is_trained(evidence, each))
+    }
     for symmetry in evidence.symmetries:
-        if not symmetry.minus:
-            names = dict.fromkeys(term.layer for term in symmetry.plus)
-            layers = [decayed[name] for name in names if name in decayed]
+        names = dict.fromkeys(term.layer for term in symmetry.plus)
+        if not symmetry.minus and names.keys() <= known.keys():
+            layers = [known[name] for name in names if known[name].weight_decay]
             if layers:
                 yield symmetry, layers
+
+
+def obstacle_of(layers: Sequence[Parameter]) -> str:
+    """Why the law cannot be asked of a set of layers, which is about weights that all steps move; empty if it can."""
+    still = _joint(layers, [still_share(each) for each in layers])
+    if still > MOST_STILL:
+        return f"{still:.0%} of its weights never had a gradient, as the rows of words that are not in the data"
+    return ""
+
+
+def still_share(parameter: Parameter) -> float:
+    """The share of a layer's outputs or inputs of which the optimizer remembers no gradient; 0 without its memory."""
+    along = (parameter.sums.outputs, parameter.sums.inputs)
+    roots = [each[Density.ROOT_SECOND] for each in along if Density.ROOT_SECOND in each]
+    return max((float(np.mean(each == 0)) for each in roots), default=0.0)
+
+
+def _is_trained(evidence: Evidence, parameter: Parameter) -> bool:
+    return float(rates_of(evidence, parameter).max()) >= LEAST_RATE
 
 
 def rms_statements(evidence: Evidence) -> Iterator[Statement]:
@@ -84,14 +122,21 @@ def predicted_log_means(evidence: Evidence) -> Mapping[str, float]:
     return {
         name: math.log(_predicted(evidence, parameter, evidence.initial[name])) / 2 + LOG_MEAN_OF_GAUSSIAN
         for name, parameter in evidence.decayed.items()
-        if parameter.layer.part.fan_in and name in evidence.initial
+        if parameter.layer.part.fan_in and name in evidence.initial and _is_trained(evidence, parameter)
     }
 
 
 def _of_block(evidence: Evidence, subject: str, layers: Sequence[Parameter]) -> Statement:
+    if obstacle := obstacle_of(layers):
+        return cannot_be_said(Quantity.PREDICTED_RMS, subject, CLAIM, because=obstacle)
     # Where the start is not known, all between both ends of what is usual has to give the same answer.
     ratio, least = (_ratio(evidence, layers, unknown_start=start) for start in (0.0, LARGEST_START))
     answer = _answer(least, ratio)
+    if answer is Answer.DOES_NOT_HOLD and evidence.initial_source == DECLARED:
+        # A model that was trained before, as what is fine-tuned was, did not begin there.
+        elsewhere = replace(evidence, initial={})
+        ratio, least = (_ratio(elsewhere, layers, unknown_start=start) for start in (0.0, LARGEST_START))
+        answer = _answer(least, ratio)
     figures = (
         Figure(name="rms", value=math.sqrt(_joint(layers, [each.mean_square for each in layers]))),
         Figure(name="measured / predicted", value=ratio),
@@ -122,7 +167,7 @@ def _of_block(evidence: Evidence, subject: str, layers: Sequence[Parameter]) -> 
 def _of_matrices(evidence: Evidence) -> Iterator[Statement]:
     low, high = USUAL_OF_A_MATRIX
     for name, parameter in evidence.decayed.items():
-        if parameter.layer.part.fan_in:
+        if parameter.layer.part.fan_in and _is_trained(evidence, parameter):
             ratio = _ratio(evidence, [parameter], unknown_start=0.0)
             yield Statement(
                 quantity=Quantity.PREDICTED_RMS,
@@ -151,7 +196,9 @@ def _joint(layers: Sequence[Parameter], mean_squares: Sequence[float]) -> float:
 
 
 def _predicted(evidence: Evidence, parameter: Parameter, start: float) -> float:
-    return predicted_mean_square(rates_of(evidence, parameter), parameter.weight_decay or 0.0, start)
+    rates, decay, still = rates_of(evidence, parameter), parameter.weight_decay or 0.0, still_share(parameter)
+    left = start * float(np.prod((1 - rates * decay) ** 2))  # no step moves what has no gradient, and decay does
+    return (1 - still) * predicted_mean_square(rates, decay, start) + still * left
 
 
 def _answer(least: float, greatest: float) -> Answer:

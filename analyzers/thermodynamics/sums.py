@@ -30,6 +30,7 @@ class Density(StrEnum):
     ROOT_SECOND = "sqrt(v)"
     ROOT_SECOND_TIMES_WEIGHT = "sqrt(v) w"
     ROOT_SECOND_TIMES_SQUARE = "sqrt(v) w^2"
+    FIRST_TIMES_UPDATE = "m u"
     UPDATE_TIMES_WEIGHT = "u w"
     UPDATE_SQUARE = "u^2"
 
@@ -45,7 +46,7 @@ OF_SECOND = frozenset(
     }
 )
 OF_VECTORS = frozenset({Density.FIRST, Density.ROOT_SECOND_TIMES_WEIGHT})
-OF_UPDATE = frozenset({Density.UPDATE_TIMES_WEIGHT, Density.UPDATE_SQUARE})
+OF_UPDATE = frozenset({Density.FIRST_TIMES_UPDATE, Density.UPDATE_TIMES_WEIGHT, Density.UPDATE_SQUARE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Points at steps -> RoleCourse: how mu and sigma of the layers of each role went, and when they settled."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -65,8 +65,15 @@ def _course(role: str | None, quantity: str, points: Mapping[int, Point], names:
         values=values,
         settling=settling(list(points), values, floor=QUANTITIES[quantity])
         if names
-        else NotFitted("no layer was fitted in every checkpoint"),
+        else NotFitted(_why_none(role, points.values())),
     )
+
+
+def _why_none(role: str | None, points: Iterable[Point]) -> str:
+    """Why nothing is there to be followed."""
+    if role is None and not any(layer.connected for point in points for layer in point.layers):
+        return "no matrix that was chosen is highly connected (--min-fan-in and --min-weights say which are)"
+    return "no layer was fitted in every checkpoint"
 
 
 def _mean(layers: Sequence[LayerPoint], quantity: str, names: frozenset[str]) -> float:

@@ -151,9 +151,10 @@ def _inside(place: Place, address: Callable[[Place], str]) -> Series:
     of_folders, other_folders = _largest_series(folders)
     of_weights, other_weights = _largest_series(weights)
     if not (of_folders or of_weights):
-        told = "is one checkpoint, and no series of them" if weights else "holds no folder or file named after a step"
+        nothing = "holds no folder or file named after a step, as checkpoint-500 is"
+        told = "is one checkpoint, and no series of them" if weights else nothing
         error = UsageError if weights else NothingToAudit
-        raise error(f"{quoted_path(place)} {told}, as checkpoint-500 is; name {HINT}")
+        raise error(f"{quoted_path(place)} {told}; name {HINT}")
     found, chosen = (folders, of_folders) if len(of_folders) >= len(of_weights) else (weights, of_weights)
     beside = other_weights if found is weights else list(weights)
     return Series(

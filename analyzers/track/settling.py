@@ -78,7 +78,8 @@ def settling(steps: Sequence[int], values: Sequence[float], *, floor: float) -> 
     What it is worth, over 200 synthetic series of 8 to 32 checkpoints each: independent noise is called steady in 96 %
     or more, drift is called moving in all, and the interval holds the true change in 97 % or more, with one straight
     piece before it or two. With noise correlated by 0.5 it holds the change in 89 % or more, and 7 to 15 % of pure
-    noise is called something else, mostly moving. It would rather call rest a movement than a movement rest.
+    noise is called something else, mostly moving. A drift by less than three floors behind a transient is taken for
+    rest, and what swings or wanders from each checkpoint to the next for noise about it: `noise` says how much.
     """
     number = len(steps)
     if number < LEAST_CHECKPOINTS:

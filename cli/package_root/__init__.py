@@ -8,6 +8,10 @@
     print(jaynes_audit.try_claim([audit]).sentence)  # one lognormal for all layers?
     audit.to_dict()  # what `jaynes audit -o json` says of it, see docs/report.md
     print(jaynes_audit.compare("path/to/base", "path/to/tuned").verdict.sentence)
+    for course in jaynes_audit.track("path/to/run").courses:  # its checkpoints, step by step
+        print(course.role, course.quantity, course.settling)
+    for statement in jaynes_audit.audit_training("path/to/run/checkpoint-500").statements:
+        print(statement.quantity, statement.subject, statement.answer, statement.because)
 
 Importing this package imports nothing else; the first use of a name does.
 """
@@ -35,11 +39,16 @@ if TYPE_CHECKING:
     from jaynes_audit.analyzers.layer_verdict import LayerVerdict, VerdictKind
     from jaynes_audit.analyzers.role_audit import RoleAudit, Spread
     from jaynes_audit.analyzers.roles import Role
+    from jaynes_audit.analyzers.thermodynamics.equilibrium import TrainingAudit
+    from jaynes_audit.analyzers.thermodynamics.statement import Answer, Figure, Quantity, Statement
+    from jaynes_audit.analyzers.track.settling import Settling
+    from jaynes_audit.analyzers.track.tracking import Track
     from jaynes_audit.analyzers.universality.universality import Universality
 
 __all__ = [
     "RULERS",
     "Anatomy",
+    "Answer",
     "Audit",
     "CandidateFit",
     "Comparison",
@@ -48,6 +57,7 @@ __all__ = [
     "Equilibrium",
     "Evidence",
     "Family",
+    "Figure",
     "JaynesError",
     "Kinship",
     "LayerAudit",
@@ -59,20 +69,27 @@ __all__ = [
     "LognormalFit",
     "NotFitted",
     "NothingToAudit",
+    "Quantity",
     "Ranking",
     "RefusedFile",
     "Role",
     "RoleAudit",
     "Ruler",
     "Scales",
+    "Settling",
     "Spread",
+    "Statement",
+    "Track",
+    "TrainingAudit",
     "Universality",
     "UsageError",
     "VarianceShares",
     "VerdictKind",
     "WeightCounts",
     "audit",
+    "audit_training",
     "compare",
+    "track",
     "try_claim",
 ]
 
@@ -94,6 +111,10 @@ _HOMES = {
     "layer_verdict": ("LayerVerdict", "VerdictKind"),
     "role_audit": ("RoleAudit", "Spread"),
     "roles": ("Role",),
+    "thermodynamics.equilibrium": ("TrainingAudit",),
+    "thermodynamics.statement": ("Answer", "Figure", "Quantity", "Statement"),
+    "track.settling": ("Settling",),
+    "track.tracking": ("Track",),
     "universality.universality": ("Universality",),
 }
 
@@ -247,6 +268,120 @@ def compare(
         ),
     )
     return comparison
+
+
+def track(
+    *targets: str | PathLike[str],
+    steps: Sequence[int] = (),
+    every: int = 1,
+    layers: Sequence[str] = ("*",),
+    exclude: Sequence[str] = (),
+    min_fan_in: int = 64,
+    min_weights: int = 10_000,
+    anatomy: bool = False,
+    jobs: int | None = None,
+    io: Literal["mmap", "pread"] = "mmap",
+    stream: bool | None = None,
+    resume: bool = False,
+) -> "Track":
+    """Follow the checkpoints of a run, and say what moved from one to the next and when it settled.
+
+    One target is a folder with the checkpoints of a run, or a model on the Hub with a revision for each step; several
+    are the checkpoints themselves. `steps` reads those of these steps only, and `every` each so manieth and the last.
+    From the Hub nothing is stored unless `stream` is False. `resume` keeps finished checkpoints on disk, and does not
+    read again what is kept. The other arguments are those of `audit`. The result has what `jaynes track -o json` says
+    in its `to_dict()`, and what could not be read in its `failures`.
+
+    Raises:
+        CouldNotRead: when there is nothing at a path, it may not be read, or the Hub cannot give it.
+        NothingToAudit: when a folder holds no checkpoints of a run.
+        UsageError: when an argument has no meaning, there are fewer than two checkpoints, or they are not of one model.
+    """
+    from jaynes_audit.analyzers.audit import Selection  # noqa: PLC0415 - see the module's docstring
+    from jaynes_audit.analyzers.checkpoints import HubAccess  # noqa: PLC0415
+    from jaynes_audit.analyzers.checkpoints.windows import Io  # noqa: PLC0415
+    from jaynes_audit.analyzers.errors import UsageError  # noqa: PLC0415
+    from jaynes_audit.analyzers.layer_audit import Criterion  # noqa: PLC0415
+    from jaynes_audit.analyzers.track.series import Choice  # noqa: PLC0415
+    from jaynes_audit.analyzers.track.tracking import Manner  # noqa: PLC0415
+    from jaynes_audit.analyzers.track.tracking import track as tracked  # noqa: PLC0415
+
+    _refuse(io, jobs)
+    if every < 1:
+        raise UsageError(f"every={every}: write 1 for every checkpoint, 2 for every second one.")
+    return tracked(
+        [fspath(target) for target in targets],
+        Manner(
+            choice=Choice(steps=tuple(steps), every=every),
+            access=HubAccess(mode=_mode(stream=stream)),
+            selection=Selection(layers=tuple(layers), exclude=tuple(exclude)),
+            criterion=Criterion(min_fan_in=min_fan_in, min_weights=min_weights),
+            dissect=anatomy,
+            jobs=jobs,
+            io=Io(io),
+            resume=resume,
+        ),
+    )
+
+
+def audit_training(
+    path: str | PathLike[str],
+    *,
+    learning_rate: float | None = None,
+    schedule: str | None = None,
+    warmup: float | None = None,
+    steps: int | None = None,
+    weight_decay: float | None = None,
+    optimizer: Literal["adamw", "sgd"] | None = None,
+    initial: str | PathLike[str] | None = None,
+    earlier: str | PathLike[str] | None = None,
+    jobs: int | None = None,
+    io: Literal["mmap", "pread"] = "mmap",
+    stream: bool | None = None,
+) -> "TrainingAudit":
+    """Say what learning rates, weight decay and symmetries of a training run show in the checkpoint at `path`.
+
+    What its trainer left beside it is read; `learning_rate` (the highest one), `schedule` ("constant", "linear",
+    "cosine:0.1"), `warmup`, `steps`, `weight_decay` and `optimizer` give what no file tells. `initial` is the model
+    before training, `earlier` an earlier checkpoint of the run. The other arguments are those of `audit`. The result's
+    `statements` are what `jaynes equilibrium` prints.
+
+    Raises:
+        CouldNotRead: when there is nothing at a path, it may not be read, or the Hub cannot give it.
+        NothingToAudit: when a folder holds no weights.
+        RefusedFile: when a file of weights is unsound.
+        UsageError: when an argument has no meaning.
+    """
+    from jaynes_audit.analyzers.checkpoints import HubAccess  # noqa: PLC0415 - see the module's docstring
+    from jaynes_audit.analyzers.checkpoints.training_state.given import Given  # noqa: PLC0415
+    from jaynes_audit.analyzers.checkpoints.training_state.state import Method  # noqa: PLC0415
+    from jaynes_audit.analyzers.checkpoints.windows import Io  # noqa: PLC0415
+    from jaynes_audit.analyzers.errors import UsageError  # noqa: PLC0415
+    from jaynes_audit.analyzers.thermodynamics.equilibrium import Manner  # noqa: PLC0415
+    from jaynes_audit.analyzers.thermodynamics.equilibrium import audit_training as audited  # noqa: PLC0415
+
+    _refuse(io, jobs)
+    methods = {None: None, "adamw": Method.ADAMW, "sgd": Method.SGD}
+    if optimizer not in methods:
+        raise UsageError(f"optimizer={optimizer!r} is none that laws are known for: there are 'adamw' and 'sgd'.")
+    return audited(
+        fspath(path),
+        Manner(
+            given=Given(
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+                schedule=schedule,
+                warmup=warmup,
+                steps=steps,
+                method=methods[optimizer],
+            ),
+            initial=None if initial is None else fspath(initial),
+            earlier=None if earlier is None else fspath(earlier),
+            jobs=jobs,
+            io=Io(io),
+            access=HubAccess(mode=_mode(stream=stream)),
+        ),
+    )
 
 
 def _refuse(io: str, jobs: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The whole report as one JSON document: jaynes-report/2 or jaynes-comparison/1, see docs/schemas."""
+"""The whole report as one JSON document: jaynes-report/2, jaynes-comparison/1 or jaynes-track/1, see docs/schemas."""
 
 import msgspec
 

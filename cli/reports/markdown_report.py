@@ -38,7 +38,8 @@ def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) ->
     yield from _findings(model.findings, view)
     if view.detail is Detail.FINDINGS:
         return
-    yield from ("", " ".join(map(words, [*sections.coverage(model), *details.anatomy_sentences(model)])))
+    told = [*sections.coverage(model), *details.anatomy_sentences(model), *sections.optimizer_null(model)]
+    yield from ("", " ".join(map(words, told)))
     for remark in model.remarks:
         yield from ("", f"Note: {in_markdown(remark)}")
     for title, overview in sections.overviews(model, rulers, everything=everything):

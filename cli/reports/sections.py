@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from jaynes_audit.cli.exit_codes import counted, is_partial
 from jaynes_audit.cli.reports.cells import Cell, grid, grouped, not_finite, remark, ruler_rows
@@ -14,7 +14,6 @@ from jaynes_audit.cli.reports.page import Column, Grid, Sentence, Span, Tone, se
 from jaynes_audit.cli.reports.view import Show, View
 
 if TYPE_CHECKING:
-    from jaynes_audit.analyzers.comparison.record import ComparisonReportRecord
     from jaynes_audit.analyzers.record import (
         ClaimRecord,
         FailureRecord,
@@ -283,10 +282,36 @@ def objected(model: "ModelRecord") -> frozenset[str]:
     return frozenset(found.subject for found in news(model.findings) if found.level == "error")
 
 
-def last_line(report: "ReportRecord | ComparisonReportRecord") -> Sentence:
+class Ended(Protocol):
+    """A report that tells the exit status of its run."""
+
+    @property
+    def exit_code(self) -> int:
+        """The status."""
+
+    @property
+    def exit_reason(self) -> str:
+        """Why it is that."""
+
+
+def last_line(report: Ended) -> Sentence:
     """Why the exit status is what it is."""
     tone = Tone.STRONG if report.exit_code == 0 else Tone.ERROR
     return sentence(Span(f"Exit status {report.exit_code}", tone), f": {report.exit_reason}.")
+
+
+# ---- beside the optimizer
+
+
+def optimizer_null(model: "ModelRecord") -> Iterator[Sentence]:
+    """What the optimizer alone would make of mu, where its history is known."""
+    null = model.optimizer
+    if null is not None:
+        yield sentence(
+            f"By its learning rates and weight decay alone (age {null.age:.2g}) mu would be {null.predicted_mu:.2f} in "
+            f"all of these {count(null.matrices)} matrices; it is {null.mu:.2f} in the mean, with a standard deviation "
+            f"of {null.spread:.2g} (`jaynes equilibrium`)."
+        )
 
 
 # ---- by role

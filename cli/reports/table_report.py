@@ -85,6 +85,7 @@ def _model(model: "ModelRecord", rulers: "Sequence[RulerRecord]", view: View) ->
     yield sections.headline(model)
     yield from sections.coverage(model)
     yield from details.anatomy_sentences(model)
+    yield from sections.optimizer_null(model)
     yield from sections.remarks(model, None if everything else MOST_REMARKS)
     yield BLANK
     if model.findings:

@@ -45,6 +45,7 @@ def sums_of(weights: Floats, first: Floats | None = None, second: Floats | None 
             Density.ROOT_SECOND: np.sqrt(v),
             Density.ROOT_SECOND_TIMES_WEIGHT: np.sqrt(v) * matrix,
             Density.ROOT_SECOND_TIMES_SQUARE: np.sqrt(v) * matrix**2,
+            Density.FIRST_TIMES_UPDATE: m * u,
             Density.UPDATE_TIMES_WEIGHT: u * matrix,
             Density.UPDATE_SQUARE: u**2,
         }
@@ -80,7 +81,7 @@ def evidence_of(
     known = {name: getattr(training, name) for name in TrainingState.__dataclass_fields__}
     return Evidence(
         target="run",
-        config={},
+        config={"hidden_act": "relu"},
         parameters={name: _parameter(name, run, decay) for name in run.weights},
         symmetries=tuple(symmetries),
         training=TrainingState(**(known | given)),
@@ -92,8 +93,7 @@ def evidence_of(
 
 def _parameter(name: str, run: Run, decay: Mapping[str, float] | None) -> Parameter:
     weights = run.weights[name]
-    tensor = Tensor(name=name, dtype=Dtype.F64, shape=weights.shape, file=NOWHERE, start=0, end=weights.nbytes)
-    (layer,) = layers_of(tensor, {})
+    (layer,) = layers_of(_tensor(name, weights), {})
     return Parameter(
         layer=layer,
         sums=sums_of(weights, run.first.get(name), run.second.get(name), run.steps),
@@ -103,6 +103,10 @@ def _parameter(name: str, run: Run, decay: Mapping[str, float] | None) -> Parame
     )
 
 
+def _tensor(name: str, weights: Floats) -> Tensor:
+    return Tensor(name=name, dtype=Dtype.F64, shape=weights.shape, file=NOWHERE, start=0, end=weights.nbytes)
+
+
 def _optimizer(run: Run, method: Method) -> OptimizerState:
     return OptimizerState(
         files=("optimizer.pt",),
@@ -110,7 +114,7 @@ def _optimizer(run: Run, method: Method) -> OptimizerState:
         evidence="the test",
         groups=(ParameterGroup(),),
         parameters=tuple(
-            ParameterState(key=name, group=0, shape=weights.shape, steps=run.steps)
+            ParameterState(key=name, group=0, shape=weights.shape, steps=run.steps, first=_tensor(name, weights))
             for name, weights in run.weights.items()
         ),
         is_named=True,

@@ -5,6 +5,7 @@ with, 4.44 the rate of the update after it, for it looks once the scheduler has 
 scheduler's own file, says of the last step tells the two apart.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from jaynes_audit.analyzers.checkpoints.training_state.schedules import MOST_STE
 from jaynes_audit.analyzers.checkpoints.training_state.state import History, Rates
 from jaynes_audit.analyzers.checkpoints.training_state.trainer_log import LoggedRate
 
+LATE = 10  # times the usual distance of logged rates: a log that begins later does not tell how the run began
 AGREEMENT = 1e-5  # of the peak: rates are logged with all their digits, and a cosine of 10^5 updates moves by this much
 SAME_RATE = 1e-9  # of two rates, relative: one number that was computed once
 
@@ -40,7 +42,14 @@ def history_of(evidence: RateEvidence) -> History | None:
     planned = _planned(evidence)
     if planned is not None:
         return planned
-    return _interpolated(evidence) if evidence.logged else None
+    return _interpolated(evidence) if evidence.logged and not _begins_late(evidence) else None
+
+
+def _begins_late(evidence: RateEvidence) -> bool:
+    """Whether the log leaves out much of the run before it, as of a run that was resumed elsewhere."""
+    steps = [each.step for each in evidence.logged]
+    usual = float(np.median(np.diff(steps))) if len(steps) > 1 else math.inf
+    return steps[0] > LATE * usual
 
 
 def _planned(evidence: RateEvidence) -> History | None:

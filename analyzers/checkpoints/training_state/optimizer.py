@@ -149,7 +149,9 @@ def _adam(signs: _Signs) -> Told | None:
     if others:
         return Method.UNKNOWN, f"it remembers what Adam does not: {listed(others)}"
     method, evidence = _adam_or_adamw(signs)
-    return method, f"{evidence}; its steps are AMSGrad's" if signs.held > ADAM else evidence
+    if signs.held > ADAM or any(group.get(OF_ADAM) is True for group in signs.groups):
+        return Method.UNKNOWN, f"{method} with AMSGrad, whose steps are others ({evidence})"
+    return method, evidence
 
 
 def _adam_or_adamw(signs: _Signs) -> Told:

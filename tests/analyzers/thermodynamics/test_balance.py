@@ -20,7 +20,7 @@ from jaynes_audit.analyzers.thermodynamics.evidence import Evidence
 from jaynes_audit.analyzers.thermodynamics.noether import MEMORY
 from jaynes_audit.analyzers.thermodynamics.statement import Answer, Statement
 from jaynes_audit.analyzers.thermodynamics.sums import AxisSums, Density
-from tests.support.adam import Run, adamw, sgd
+from tests.support.adam import BETA2, Run, adamw, sgd
 from tests.support.perceptrons import initial_weights, on_noise, pairs_of
 from tests.support.training_evidence import evidence_of
 
@@ -54,37 +54,49 @@ def _figures(statement: Statement) -> dict[str, float]:
     return {each.name: each.value for each in statement.figures}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_both_pairs_of_a_relu_network_are_in_balance_after_a_few_ages_of_adamw(seed: int) -> None:
-    statements = list(adamw_statements(_evidence(*_trained(4, seed=seed))))
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_pairs_of_a_relu_network_are_in_balance_after_a_few_ages_of_adamw(seed: int) -> None:
+    wide, narrow = adamw_statements(_evidence(*_trained(4, seed=seed)))
 
-    assert [each.answer for each in statements] == [Answer.HOLDS] * 2
-    for each in statements:
+    assert wide.answer is Answer.HOLDS
+    assert narrow.answer is not Answer.DOES_NOT_HOLD  # it has few live neurons, and says so by its error
+    for each in (wide, narrow):
         assert 0.7 <= _figures(each)["slope"] <= 1.4
 
 
-def test_a_rate_that_fell_tenfold_is_not_the_one_that_the_weights_follow() -> None:
-    run, rates = _trained(4, dropped=True)
-    evidence = _evidence(run, rates)
-    last = [
-        adamw_balance(each, evidence.sums, dict.fromkeys(run.weights, rates[-1]), dict.fromkeys(run.weights, DECAY))
-        for each in evidence.symmetries
-    ]
+def test_after_a_tenfold_fall_of_the_rate_decay_takes_more_than_steps_add() -> None:
+    statements = list(adamw_statements(_evidence(*_trained(4, dropped=True))))
 
-    assert [each.answer for each in adamw_statements(evidence)] == [Answer.HOLDS] * 2
-    assert all(each.slope < 0.2 for each in last)
+    assert [each.answer for each in statements] == [Answer.DOES_NOT_HOLD] * 2
+    assert all(_figures(each)["slope"] < 0.5 for each in statements)
 
 
-def test_a_young_network_is_out_of_balance_and_nothing_is_said_of_it() -> None:
-    run, rates = _trained(0.02)
-    evidence = _evidence(run, rates)
-    now = [
-        adamw_balance(each, evidence.sums, dict.fromkeys(run.weights, RATE), dict.fromkeys(run.weights, DECAY))
-        for each in evidence.symmetries
-    ]
+def test_a_young_network_is_out_of_balance() -> None:
+    statements = list(adamw_statements(_evidence(*_trained(0.02))))
 
-    assert [each.answer for each in adamw_statements(evidence)] == [Answer.CANNOT_BE_SAID] * 2
-    assert not any(0.7 <= each.slope <= 1.4 and each.correlation >= 0.6 for each in now)
+    assert Answer.HOLDS not in [each.answer for each in statements]
+    assert Answer.DOES_NOT_HOLD in [each.answer for each in statements]
+
+
+def test_the_account_of_the_last_step_is_what_that_step_did() -> None:
+    """Against the weights before the step, which no checkpoint holds: exact at the mean of squares of that step."""
+    run = Run(weights=initial_weights(WIDTHS))
+    noise = on_noise(initial_weights(WIDTHS, seed=100), "relu", noise=1.0, batch=16, seed=200)
+    decays = dict.fromkeys(run.weights, DECAY)
+    adamw(run, noise, [RATE] * 30, decays)
+    kept = {name: (1 - RATE * DECAY) * each for name, each in run.weights.items()}
+    adamw(run, noise, [RATE], decays)
+    evidence = _evidence(run, (RATE,) * 31)
+    (symmetry, _) = evidence.symmetries
+    added = taken = 0.0
+    for sign, name, axis in ((1, "0.weight", 1), (-1, "1.weight", 0)):
+        root = np.sqrt(run.second[name] / (1 - BETA2**31))
+        added += sign * (root * (run.weights[name] ** 2 - kept[name] ** 2)).sum(axis=axis) / RATE
+        taken += sign * 2 * DECAY * (root * run.weights[name] ** 2).sum(axis=axis)
+
+    balance = adamw_balance(symmetry, evidence.sums, dict.fromkeys(run.weights, RATE), decays)
+
+    assert balance.slope == pytest.approx(float(added @ taken / (taken @ taken)), rel=1e-4)
 
 
 def test_neurons_rescaled_behind_the_optimizers_back_are_out_of_balance() -> None:
@@ -168,7 +180,7 @@ def test_the_law_of_sgd_is_exact_over_a_long_time(activation: str) -> None:
     balance = sgd_balance(symmetry, sums, rate, decay)
 
     assert balance.slope == pytest.approx(1, abs=0.03)
-    assert balance.correlation > 0.99
+    assert balance.error < 0.05
 
 
 def _of_squares(gradients: Floats, weights: Floats) -> AxisSums:

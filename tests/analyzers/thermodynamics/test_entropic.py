@@ -35,6 +35,19 @@ def test_without_an_optimizer_both_name_what_is_missing() -> None:
     assert next(flux_statements(evidence)).missing == (MEMORY,)
 
 
+def test_the_flux_is_what_the_last_step_added_to_the_squared_norm() -> None:
+    rates = np.full(40, RATE)
+    run, gradients = at_start()
+    adamw(run, gradients, rates[:-1], {NAME: DECAY})
+    kept = (1 - RATE * DECAY) * run.weights[NAME]
+    weights = adamw(run, gradients, rates[-1:], {NAME: DECAY}).weights[NAME]
+    added = (weights**2).sum() - (kept**2).sum()
+
+    (statement,) = flux_statements(evidence_of(run, rates=rates, decay={NAME: DECAY}))
+
+    assert statement.figures[0].value == pytest.approx(added / (2 * RATE * DECAY * (weights**2).sum()), rel=1e-6)
+
+
 def test_the_flux_is_near_one_at_rest_and_beyond_it_while_norms_grow() -> None:
     """Over many checkpoints of one run: a single one is too noisy for a matrix of this size."""
 

@@ -71,6 +71,12 @@ def test_the_inert_parameters_of_gpt2_are_shown_and_not_judged(tmp_path: Path) -
     assert _figures(row) == {"share of its squared norm": pytest.approx(100 * share)}
 
 
+def test_a_stream_that_the_head_reads_without_a_norm_has_no_inert_direction(tmp_path: Path) -> None:
+    weights = {name: each for name, each in _gpt2().items() if "ln_f" not in name}
+
+    assert "all-ones direction of what blocks write" not in _statements(tmp_path, weights, GPT2)
+
+
 def test_a_tied_head_has_no_inert_row_and_rotary_keys_no_inert_bias(tmp_path: Path) -> None:
     weights = _gpt2()
     tied = {name: each for name, each in weights.items() if name != "lm_head.weight"}

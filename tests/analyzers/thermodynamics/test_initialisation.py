@@ -179,21 +179,20 @@ def test_few_weights_do_not_tell_their_variance(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("activation", "widths", "best", "answer"),
+    ("activation", "widths", "best"),
     [
-        ("relu", (64, 256, 256, 10), 0.016, Answer.HOLDS),
-        ("relu", (64, 64, 64, 10), 0.016, Answer.DOES_NOT_HOLD),
-        ("tanh", (64, 64, 64, 10), 0.12, Answer.HOLDS),
-        ("linear", (64, 256, 10), 0.04, Answer.HOLDS),
+        ("relu", (64, 256, 256, 10), 0.016),
+        ("relu", (64, 64, 64, 10), 0.016),
+        ("tanh", (64, 64, 64, 10), 0.12),
+        ("linear", (64, 256, 10), 0.04),
     ],
 )
-def test_depth_over_width_is_held_against_the_best_ratio(
-    tmp_path: Path, activation: str, widths: tuple[int, ...], best: float, answer: Answer
+def test_depth_over_width_is_shown_beside_the_best_ratio(
+    tmp_path: Path, activation: str, widths: tuple[int, ...], best: float
 ) -> None:
-    """Of trained networks too: the ratio does not change."""
     (statement,) = aspect_statements(measured_evidence(tmp_path, initial_weights(widths), {"activation": activation}))
 
-    assert statement.answer is answer
+    assert statement.answer is Answer.CANNOT_BE_SAID
     ratio, of_theory = (each.value for each in statement.figures)
     assert ratio == pytest.approx((len(widths) - 1) / widths[1])
     assert of_theory == pytest.approx(best)

@@ -1,15 +1,24 @@
 """The rms that learning rates and weight decay give, against AdamW itself and against published settings."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from jaynes_audit.analyzers.thermodynamics.norms import predicted_log_means, predicted_mean_square, rms_statements
+from jaynes_audit.analyzers.thermodynamics.norms import (
+    DECLARED,
+    START,
+    blind_blocks,
+    predicted_log_means,
+    predicted_mean_square,
+    rms_statements,
+)
 from jaynes_audit.analyzers.thermodynamics.statement import Answer
-from tests.support.adam import Run
-from tests.support.blind_runs import BLIND, DECAY, NAME, trained
+from tests.support.adam import Run, adamw
+from tests.support.blind_runs import BLIND, DECAY, NAME, at_start, trained
 from tests.support.training_evidence import evidence_of
 
 Floats = npt.NDArray[np.float64]
@@ -91,6 +100,62 @@ def test_a_young_block_of_unknown_start_cannot_be_said_and_with_its_start_it_can
     assert unknown.answer is Answer.CANNOT_BE_SAID
     assert unknown.missing
     assert known.answer is Answer.HOLDS
+
+
+def test_a_model_that_began_elsewhere_than_its_config_declares_is_not_called_off() -> None:
+    """As a fine-tune does: its rms is that of the model that it came from."""
+    rates = np.full(100, 1e-5)
+    run = Run(weights={NAME: np.random.default_rng(1).normal(0, 0.06, (48, 64))}, steps=100)
+    evidence = evidence_of(run, rates=rates, decay={NAME: DECAY}, symmetries=[BLIND], initial={NAME: 0.02**2})
+
+    declared = next(rms_statements(replace(evidence, initial_source=DECLARED)))
+
+    assert next(rms_statements(evidence)).answer is Answer.DOES_NOT_HOLD
+    assert declared.answer is Answer.CANNOT_BE_SAID
+    assert declared.missing == (START,)
+
+
+def test_a_block_of_which_a_part_never_had_a_gradient_cannot_be_said() -> None:
+    rates = np.full(3_000, 3e-3)
+    run = trained(rates)
+    second = run.second[NAME].copy()
+    second[:12] = 0
+    run = Run(weights=run.weights, first=run.first, second={NAME: second}, steps=run.steps)
+
+    statement = next(
+        rms_statements(evidence_of(run, rates=rates, decay={NAME: DECAY}, symmetries=[BLIND], initial={NAME: 0.08**2}))
+    )
+
+    assert statement.answer is Answer.CANNOT_BE_SAID
+    assert "38%" in statement.because
+
+
+def test_rows_that_never_had_a_gradient_are_predicted_to_decay_alone() -> None:
+    rates = np.full(2_500, 3e-3)
+    run, noise = at_start()
+
+    def without_six_rows(weights: Mapping[str, Floats]) -> dict[str, Floats]:
+        gradient = noise(weights)[NAME]
+        gradient[:6] = 0
+        return {NAME: gradient}
+
+    adamw(run, without_six_rows, rates, {NAME: DECAY})
+
+    statement = next(
+        rms_statements(evidence_of(run, rates=rates, decay={NAME: DECAY}, symmetries=[BLIND], initial={NAME: 0.08**2}))
+    )
+
+    assert statement.figures[1].value == pytest.approx(1, abs=0.06)
+
+
+def test_a_block_of_which_a_part_has_an_unknown_decay_is_left_out() -> None:
+    rates = np.full(30, 3e-3)
+    evidence = evidence_of(trained(rates), rates=rates, decay={NAME: DECAY}, symmetries=[BLIND])
+    parameter = evidence.parameters[NAME]
+    unknown = replace(evidence, parameters={NAME: replace(parameter, weight_decay=None)})
+
+    assert [symmetry for symmetry, _ in blind_blocks(evidence)] == [BLIND]
+    assert not list(blind_blocks(unknown))
 
 
 def test_single_matrices_are_shown_and_not_judged() -> None:

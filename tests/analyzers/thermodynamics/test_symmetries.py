@@ -289,3 +289,10 @@ def test_names_and_settings_that_make_no_sense_leave_symmetries_that_fit_the_lay
     outcomes, faults = survive(FUZZ, inputs=400, seed=0)
     assert not faults
     assert outcomes
+
+
+def test_a_share_of_rotation_does_not_count_for_networks_that_do_not_read_it() -> None:
+    llama = network("llama")
+    settings = {**llama.config, "partial_rotary_factor": 0.5}
+
+    assert Counter(each.kind for each in symmetries_of(llama.layers, settings, {})) == LISTED["llama"]

@@ -166,6 +166,13 @@ def test_a_sketch_archive_stands_for_its_checkpoint(run: Path, tmp_path: Path) -
     assert [each.point for each in archived.checkpoints] == [each.point for each in plain.checkpoints]
 
 
+def test_matrices_that_are_all_too_small_are_told_to_be_so(run: Path) -> None:
+    course = tracked(run, criterion=Criterion(min_weights=SIZE * SIZE + 1)).courses[0]
+    assert course.settling.reason == (
+        "no matrix that was chosen is highly connected (--min-fan-in and --min-weights say which are)"
+    )
+
+
 # ---- what is not of one model, or cannot be read
 
 

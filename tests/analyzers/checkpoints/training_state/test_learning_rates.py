@@ -270,3 +270,11 @@ def test_odd_arguments_stop_nothing(content: str, tmp_path: Path) -> None:
     state = told(SOUND, tmp_path)
     assert state.history is not None
     assert state.optimizer is None
+
+
+def test_a_log_that_begins_late_tells_nothing_of_the_run_before_it() -> None:
+    whole, late = logged(5, own=True), logged(5, own=True, first=250)
+
+    assert history_of(RateEvidence(steps=STEPS, logged=whole)) is not None
+    assert history_of(RateEvidence(steps=STEPS, logged=late)) is None
+    assert history_of(RateEvidence(steps=STEPS, logged=late, schedule=COSINE)) is not None
