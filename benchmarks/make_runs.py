@@ -198,11 +198,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=[plan.name for plan in PLANS])
+    parser.add_argument("--reseed", type=int, default=0, help="added to every seed: other starts, on other batches")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    for plan in PLANS:
+    for plan in (replace(plan, seed=plan.seed + chosen.reseed) for plan in PLANS):
         if plan.name in chosen.only and not (chosen.out / plan.name / "truth.json").exists():
             began = time.process_time()
             told = train(plan, chosen.out / plan.name)
