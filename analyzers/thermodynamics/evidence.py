@@ -55,7 +55,8 @@ class Evidence:
 
     `parameters` are its layers by name (parts of fused tensors one by one), in the checkpoint's order. `initial` maps
     layers to their mean square before training, as far as the checkpoint of step 0 or the config tell; `initial_source`
-    says which. `earlier` is the evidence of an earlier checkpoint of the same run, where there is one.
+    says which. `earlier` is the evidence of an earlier checkpoint of the same run, where there is one. `sums` are those
+    of the layers by name.
     """
 
     target: str
@@ -67,6 +68,11 @@ class Evidence:
     initial: Mapping[str, float] = field(default_factory=dict)
     initial_source: str = ""
     earlier: "Evidence | None" = None
+    sums: Mapping[str, AxisSums] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep the sums of every layer by its name, which each law asks for once a symmetry."""
+        object.__setattr__(self, "sums", {name: each.sums for name, each in self.parameters.items()})
 
     @property
     def optimizer(self) -> OptimizerState | None:
@@ -77,11 +83,6 @@ class Evidence:
     def method(self) -> Method:
         """How the optimizer makes its steps, as its state or the trainer's arguments tell."""
         return self.optimizer.method if self.optimizer is not None else self.training.method
-
-    @property
-    def sums(self) -> Mapping[str, AxisSums]:
-        """The sums of every layer."""
-        return {name: parameter.sums for name, parameter in self.parameters.items()}
 
     @property
     def decayed(self) -> Mapping[str, Parameter]:

@@ -35,18 +35,7 @@ class Density(StrEnum):
     UPDATE_SQUARE = "u^2"
 
 
-OF_WEIGHTS = frozenset({Density.WEIGHT, Density.SQUARE})
-OF_FIRST = frozenset({Density.FIRST, Density.FIRST_TIMES_WEIGHT, Density.FIRST_SQUARE})
-OF_SECOND = frozenset(
-    {
-        Density.SECOND,
-        Density.ROOT_SECOND,
-        Density.ROOT_SECOND_TIMES_WEIGHT,
-        Density.ROOT_SECOND_TIMES_SQUARE,
-    }
-)
 OF_VECTORS = frozenset({Density.FIRST, Density.ROOT_SECOND_TIMES_WEIGHT})
-OF_UPDATE = frozenset({Density.FIRST_TIMES_UPDATE, Density.UPDATE_TIMES_WEIGHT, Density.UPDATE_SQUARE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
