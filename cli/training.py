@@ -11,7 +11,7 @@ from jaynes_audit.analyzers.errors import JaynesError
 from jaynes_audit.analyzers.record import FailureRecord, Tool, failure_record
 from jaynes_audit.analyzers.record.training import TrainingAuditRecord, TrainingReportRecord, training_audit_record
 from jaynes_audit.analyzers.thermodynamics.equilibrium import Manner, audit_training
-from jaynes_audit.cli.auditing import DISTRIBUTION
+from jaynes_audit.cli.auditing import DISTRIBUTION, locations_of
 from jaynes_audit.cli.exit_codes import exit_code_of, outcome_of_trainings
 from jaynes_audit.cli.progress import progress
 
@@ -34,11 +34,14 @@ def report_on(request: Request) -> TrainingReportRecord:
     """Audit the training of every target, and say which could not be."""
     read: list[TrainingAuditRecord] = []
     failures: list[FailureRecord] = []
-    for target in request.targets:
+    for location in locations_of(request.targets):
+        if isinstance(location, FailureRecord):
+            failures.append(location)
+            continue
         try:
-            read.append(_audited(target, request))
+            read.append(_audited(location, request))
         except JaynesError as error:
-            failures.append(failure_record(target, str(error), exit_code_of(error)))
+            failures.append(failure_record(location, str(error), exit_code_of(error)))
     outcome = outcome_of_trainings(read, failures)
     return TrainingReportRecord(
         tool=Tool(name=DISTRIBUTION, version=version(DISTRIBUTION)),

@@ -150,6 +150,12 @@ def test_misuse_ends_in_one_sentence_and_its_status(
     assert "Traceback" not in told.out + told.err
 
 
+def test_a_pattern_names_several_checkpoints(capsys: Captured, folder: Path) -> None:
+    read = report(capsys, folder.parent / "checkpoint-*")
+
+    assert [Path(each["target"]).name for each in read["checkpoints"]] == ["checkpoint-0", "checkpoint-2000"]
+
+
 def test_a_damaged_optimizer_is_told_and_the_rest_is_said(capsys: Captured, tmp_path: Path) -> None:
     damaged = write_checkpoint(tmp_path / "damaged", trained(RATES[:50]), rates=RATES[:50], decay=DECAY)
     memory = damaged / "training_state" / "optimizer_state.safetensors"
